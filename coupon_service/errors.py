@@ -1,0 +1,88 @@
+"""What can go wrong, in the words that callers see. Nothing here knows of HTTP."""
+
+import re
+
+from redis import exceptions as redis_errors
+from redis.exceptions import RedisError
+
+#: Errors with which a server says that it cannot serve *now*, where redis-py has a class.
+_OUTAGES = (
+    redis_errors.ConnectionError,  # also wrong passwords, LOADING and a full pool
+    redis_errors.TimeoutError,
+    redis_errors.ClusterDownError,
+    redis_errors.ExecAbortError,
+    redis_errors.NoPermissionError,
+    redis_errors.NoScriptError,
+    redis_errors.OutOfMemoryError,
+    redis_errors.ReadOnlyError,
+    redis_errors.TryAgainError,
+)
+#: The same where it has none, and for Redis before 7, which hides the code of an error that
+#: occurs inside a script in the text.
+_OUTAGE = re.compile(
+    r"\b(BUSY|LOADING|MISCONF|NOGROUP|NOREPLICAS|OOM|READONLY|UNBLOCKED)\b"
+    # A long command on a connection that should have said its password first.
+    r"|unauthenticated multibulk length"
+)
+#: Error codes that say that the stored data is not what the scripts wrote.
+_CORRUPT = re.compile(r"\b(CORRUPT|WRONGTYPE)\b")
+
+
+def is_outage(error: RedisError) -> bool:
+    """Say whether `error` will pass: the same command can succeed later, unchanged."""
+    return isinstance(error, _OUTAGES) or bool(_OUTAGE.search(str(error)))
+
+
+def is_corrupt_data(error: RedisError) -> bool:
+    """Say whether `error` comes from the stored data, so that no repetition will help."""
+    return not is_outage(error) and bool(_CORRUPT.search(str(error)))
+
+
+class CouponError(Exception):
+    """A request that is refused.
+
+    `code` is stable and is what clients compare; `str()` of the error is for people;
+    `details` are further members of the answer, by name.
+    """
+
+    code = "refused"
+
+    def __init__(self, text: str, **details: object) -> None:
+        super().__init__(text)
+        self.details = details
+
+
+class UnknownCoupon(CouponError):
+    """Raised when no coupon of this id is registered."""
+
+    code = "unknown_coupon"
+
+
+class SoldOut(CouponError):
+    """Raised when every place of the coupon is taken."""
+
+    code = "sold_out"
+
+
+class Duplicate(CouponError):
+    """Raised when the user has a place already; `requestStatus` says pending or issued."""
+
+    code = "duplicate"
+
+
+class QuantityTooLow(CouponError):
+    """Raised when a quantity below the places taken is declared."""
+
+    code = "quantity_too_low"
+
+
+class NotRequested(CouponError):
+    """Raised when a user has neither a pending nor an issued request for the coupon."""
+
+    code = "not_requested"
+
+
+class Unavailable(CouponError):
+    """Raised when Redis cannot be used at the moment."""
+
+    code = "unavailable"

@@ -1,0 +1,42 @@
+"""The names of all keys in Redis, and which ids may become part of them."""
+
+#: Both ids end up in keys, URLs and log lines; these patterns are to be matched in full.
+COUPON_ID = r"[A-Za-z0-9._~-]{1,64}"
+#: Any characters but controls and lone surrogates, which no UTF-8 text can carry.
+USER_ID = r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}"
+#: Visible ASCII; without blanks, because the issuance mark is split at one.
+REQUEST_ID = r"[\x21-\x7e]{1,64}"
+
+#: The consumer group of the workers on the request stream.
+GROUP = "issuers"
+
+
+class Keys:
+    """Spells the keys. The prefix goes before every name; ids have matched the patterns."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        self.coupons = f"{prefix}coupons"
+        self.requests = f"{prefix}coupon-requests"
+        self.dead = f"{prefix}coupon-requests:dead"
+        self.log = f"{prefix}coupon-log"
+
+    def coupon(self, coupon_id: str) -> str:
+        """Hash: quantity, registeredAt (ms since 1970) and the counters of refusals."""
+        return f"{self.prefix}coupon:{coupon_id}"
+
+    def stock(self, coupon_id: str) -> str:
+        """Whole number: coupons left to issue."""
+        return f"{self.prefix}coupon:{coupon_id}:stock"
+
+    def requested(self, coupon_id: str) -> str:
+        """Whole number: places taken, pending or issued."""
+        return f"{self.prefix}coupon:{coupon_id}:requested"
+
+    def pending(self, coupon_id: str) -> str:
+        """Hash of userId to requestId: admitted and not yet decided."""
+        return f"{self.prefix}coupon:{coupon_id}:pending"
+
+    def user(self, coupon_id: str, user_id: str) -> str:
+        """The issuance mark: `<requestId> <id of the entry in coupon-log>`."""
+        return f"{self.prefix}coupon:{coupon_id}:user:{user_id}"

@@ -1,0 +1,64 @@
+-- Decides one entry of the request stream: issues the coupon, or refuses it.
+-- KEYS   1 stock  2 issuance mark of the user  3 requested  4 pending (hash)  5 coupon (hash)
+--        6 coupon-requests (stream)  7 coupon-log (stream)
+-- ARGV   1 couponId  2 userId  3 requestId (the entry id if the producer gave none)
+--        4 entry id  5 group
+-- Returns the verdict: 0 no stock, 1 issued, 2 the user has one already
+-- Replay: an issued requestId is recognised by the mark and issued no second time; an entry
+--   that is gone from the stream was decided before. Neither is counted or logged again.
+local stock, user, requested, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local coupon, requests, log = KEYS[5], KEYS[6], KEYS[7]
+local coupon_id, user_id, request_id, entry_id, group = unpack(ARGV)
+local decisions = {[0] = 'sold_out', [1] = 'issued', [2] = 'duplicate'}
+
+local left = tonumber(string.match(redis.call('GET', stock) or '0', '^%-?%d+$'))
+local taken = tonumber(string.match(redis.call('GET', requested) or '0', '^%d+$'))
+local quantity = tonumber(redis.call('HGET', coupon, 'quantity') or '0')
+if not left or not taken or not quantity then
+  return redis.error_reply('CORRUPT stock, requested or quantity is not a number')
+end
+local mark = redis.call('GET', user)
+local holder = redis.call('HGET', pending, user_id)
+local admitted = holder == request_id
+-- Raises here, before anything is written, if the log is not a stream.
+redis.call('XLEN', log)
+
+-- XACK is the first write because a server that is out of memory still allows it, and what
+-- follows it: admitted requests are decided even then.
+redis.call('XACK', requests, group, entry_id)
+local undecided = redis.call('XDEL', requests, entry_id) == 1
+if mark and string.match(mark, '^%S+') == request_id then
+  return 1
+end
+if not undecided and not admitted then
+  return (mark or holder) and 2 or 0
+end
+
+local verdict = 1
+if left <= 0 then
+  verdict = 0
+elseif mark or (holder and not admitted) then
+  verdict = 2
+elseif not admitted and taken >= quantity then
+  -- All that is left belongs to those who were admitted first.
+  verdict = 0
+end
+
+local log_id = redis.call('XADD', log, '*', 'couponId', coupon_id, 'userId', user_id,
+  'requestId', request_id, 'decision', decisions[verdict], 'entryId', entry_id)
+if verdict == 1 then
+  redis.call('SETNX', user, request_id .. ' ' .. log_id)
+  redis.call('DECR', stock)
+elseif quantity > 0 then
+  redis.call('HINCRBY', coupon, decisions[verdict], 1)
+end
+if admitted then
+  redis.call('HDEL', pending, user_id)
+end
+-- requested == issued + pending, for entries of every producer.
+if admitted and verdict ~= 1 then
+  redis.call('DECR', requested)
+elseif verdict == 1 and not admitted then
+  redis.call('INCR', requested)
+end
+return verdict

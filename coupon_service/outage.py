@@ -1,0 +1,71 @@
+"""What a process remembers of an outage of Redis: to log it once, and not to pile up."""
+
+import logging
+import time
+from types import TracebackType
+
+from redis.exceptions import ConnectionError, RedisError, TimeoutError
+
+from coupon_service.errors import Unavailable, is_outage
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two requests that try a Redis that did not answer.
+PROBE_EVERY = 1.0
+
+_ASK_AGAIN = "the service cannot use its data at the moment, ask again"
+
+
+class Outage:
+    """Logs the first failure of an outage, and its length when it is over."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    @property
+    def ongoing(self) -> bool:
+        """Whether the last thing noted was a failure."""
+        return self._since is not None
+
+    def begin(self, error: RedisError) -> None:
+        """Note a failure; only the first one since `end` is logged."""
+        if not self.ongoing:
+            self._since = time.monotonic()
+            log.error("waiting for redis error=%s", error)
+
+    def end(self) -> None:
+        """Note that Redis has answered."""
+        if self._since is not None:
+            seconds, self._since = time.monotonic() - self._since, None
+            log.warning("redis is back after %.1f s", seconds)
+
+
+class Gate(Outage):
+    """A context for calls of Redis that turns outages into `Unavailable`.
+
+    While Redis does not answer at all, one call a second finds out whether it is back, and
+    the others are refused at once: threads must not queue up behind a dead server's timeout.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._probe_at: float | None = None
+
+    def __enter__(self) -> None:
+        if self._probe_at is None:
+            return
+        now = time.monotonic()
+        if now < self._probe_at:
+            raise Unavailable(_ASK_AGAIN)
+        self._probe_at = now + PROBE_EVERY
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, RedisError) and is_outage(error):
+            self.begin(error)
+            if isinstance(error, (ConnectionError, TimeoutError)):
+                self._probe_at = time.monotonic() + PROBE_EVERY
+            raise Unavailable(_ASK_AGAIN) from error
+        self._probe_at = None
+        self.end()

@@ -1,0 +1,68 @@
+"""Exceptions become problem+json (RFC 9457) here, and nowhere else."""
+
+import re
+from http import HTTPStatus
+
+from flask import Flask, Response, jsonify
+from marshmallow import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from coupon_service.errors import CouponError
+
+#: Seconds after which a client may ask again when Redis could not be used.
+RETRY_AFTER = 1
+
+#: HTTP status of the codes in `errors`.
+STATUS = {
+    "sold_out": 400,
+    "unknown_coupon": 404,
+    "not_requested": 404,
+    "duplicate": 409,
+    "quantity_too_low": 409,
+    "unavailable": 503,
+}
+
+
+def problem(status: int, code: str, detail: str, **members: object) -> Response:
+    """Make a problem+json answer; `members` are added to the standard ones."""
+    body = {
+        "type": f"urn:coupon-service:problem:{code}",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        **members,
+    }
+    response = jsonify(body)
+    response.status_code = status
+    response.mimetype = "application/problem+json"
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER)
+    return response
+
+
+def install(app: Flask) -> None:
+    """Make `app` answer every exception with a problem."""
+    app.register_error_handler(CouponError, _coupon_error)
+    app.register_error_handler(ValidationError, _invalid_request)
+    app.register_error_handler(HTTPException, _http_error)
+
+
+def _coupon_error(error: CouponError) -> Response:
+    return problem(STATUS[error.code], error.code, str(error), **error.details)
+
+
+def _invalid_request(error: ValidationError) -> Response:
+    return problem(422, "invalid_request", "the request does not fit the schema",
+                   errors=error.messages)
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+    code = getattr(error, "code_word", None) or re.sub(r"\W+", "_", error.name.lower())
+    answer = problem(status, code, error.description or error.name)
+    # Allow, Retry-After, Location: what the framework says beside the body is kept.
+    for name, value in error.get_headers():
+        if name.lower() != "content-type":
+            answer.headers[name] = value
+    return answer

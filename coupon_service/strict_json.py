@@ -1,0 +1,50 @@
+"""JSON in requests, read by the letter: what two parsers could read in two ways is refused."""
+
+import json
+from typing import Any, NoReturn
+
+from flask import Request
+from flask.json.provider import DefaultJSONProvider
+from werkzeug.exceptions import BadRequest
+
+
+class MalformedJSON(BadRequest):
+    """Raised when the body of a request is not JSON (RFC 8259) with unique names."""
+
+    code_word = "malformed_json"
+
+
+class StrictRequest(Request):
+    """A request whose unreadable body is a MalformedJSON."""
+
+    def on_json_loading_failed(self, e: ValueError | None) -> Any:
+        """Raise MalformedJSON; without `e` the body is not declared as JSON, which is a 415."""
+        if e is None:
+            return super().on_json_loading_failed(e)
+        raise MalformedJSON(f"the body is not valid JSON: {e}")
+
+
+class StrictJSON(DefaultJSONProvider):
+    """Refuses what the json module lets through: duplicate names, NaN, endless nesting."""
+
+    sort_keys = False
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        """Parse `s`; raises ValueError where it is not strict JSON."""
+        try:
+            return json.loads(
+                s, object_pairs_hook=_unique, parse_constant=_no_constant, **kwargs
+            )
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a name occurs twice in one object")
+    return members
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")

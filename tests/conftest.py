@@ -1,0 +1,84 @@
+"""One `client` fixture on two servers: fakeredis, and a real one that must be there in CI."""
+
+from collections.abc import Callable, Iterator
+
+import fakeredis
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+
+from coupon_service.app import create_app
+from coupon_service.config import Config
+from coupon_service.connection import connect
+from coupon_service.coupons import Coupons
+from tests.processes import Process, Server
+from tests.state import KEYS
+from worker import Worker
+
+CONFIG = Config()
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def real_client(shared_server: Server) -> Iterator[Redis]:
+    """A client of a real server that is empty."""
+    with connect(shared_server.url, 5.0, retries=0) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture(params=["fake", "real"])
+def client(request: pytest.FixtureRequest) -> Redis:
+    """A client of an empty server."""
+    if request.param == "real":
+        return request.getfixturevalue("real_client")
+    return fakeredis.FakeRedis(
+        decode_responses=True, encoding_errors="surrogateescape", protocol=2
+    )
+
+
+@pytest.fixture
+def coupons(client: Redis) -> Coupons:
+    return Coupons(client, KEYS)
+
+
+@pytest.fixture
+def worker(client: Redis) -> Worker:
+    return Worker(client, CONFIG)
+
+
+@pytest.fixture
+def http(client: Redis) -> FlaskClient:
+    return create_app(CONFIG, client).test_client()
+
+
+@pytest.fixture
+def own_server(tmp_path) -> Iterator[Server]:
+    """A server for one test, which may do to it what it likes."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = Server(folder)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def launch() -> Iterator[Callable[[Process], Process]]:
+    """Take over processes that end with the test."""
+    launched: list[Process] = []
+
+    def take(process: Process) -> Process:
+        launched.append(process)
+        return process
+
+    yield take
+    for process in launched:
+        process.stop()

@@ -1,0 +1,131 @@
+"""Whatever comes in: a problem+json with a stable code, and nothing changed."""
+
+import pytest
+
+from tests.state import everything
+
+REGISTER, REQUEST = "/api/coupons/register", "/api/coupons/request"
+
+
+@pytest.fixture
+def post(http, client, coupons):
+    """Post raw bytes to an installation with one coupon; check that nothing changes."""
+    coupons.register("A", 3)
+
+    def post(path, body, content_type="application/json", **headers):
+        before = everything(client)
+        answer = http.post(path, data=body, content_type=content_type, headers=headers)
+        assert everything(client) == before
+        assert answer.content_type == "application/problem+json"
+        problem = answer.get_json()
+        assert problem["status"] == answer.status_code
+        assert problem["type"] == f"urn:coupon-service:problem:{problem['code']}"
+        assert problem["title"] and problem["detail"]
+        return answer.status_code, problem["code"]
+
+    return post
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"quantity=1", b"[" * 2000, b'{"a":' * 3000, b"\xff\xfe", b"\x00",
+     b'{"couponId":"B","quantity":NaN}', b'{"couponId":"B","quantity":-Infinity}',
+     b'{"couponId":"B","couponId":"C","quantity":1}',
+     b'{"couponId":"B","quantity":' + b"9" * 5000 + b"}"],
+    ids=["empty", "cut", "form", "nested", "nested objects", "not utf-8", "nul", "NaN",
+         "infinity", "duplicate names", "5000 digits"],
+)
+@pytest.mark.parametrize("path", [REGISTER, REQUEST])
+def test_what_is_not_json_is_400(post, path, body):
+    assert post(path, body) == (400, "malformed_json")
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("path", [REGISTER, REQUEST])
+def test_other_content_types_are_415(post, path, content_type):
+    body = b'{"couponId":"A","userId":"u"}'
+    assert post(path, body, content_type) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("path", [REGISTER, REQUEST])
+def test_large_body_is_413(post, path):
+    body = b'{"couponId":"A","userId":"' + b"u" * 1_000_000 + b'"}'
+    assert post(path, body) == (413, "request_entity_too_large")
+
+
+@pytest.mark.parametrize(
+    "quantity",
+    ["0", "-1", "1.5", "1.0", '"5"', "true", "null", "1e400", "1e3", "10000000000", "[1]", "{}"],
+)
+def test_bad_quantity_is_422(post, quantity):
+    body = b'{"couponId":"B","quantity":%s}' % quantity.encode()
+    assert post(REGISTER, body) == (422, "invalid_request")
+
+
+BAD_COUPON_IDS = ['""', f'"{"c" * 65}"', '"a:b"', '"a{b"', '"a b"', '"a\\n"', '"\\n"',
+                  "null", "5", '"쿠폰"']
+
+
+@pytest.mark.parametrize("coupon_id", BAD_COUPON_IDS)
+def test_bad_coupon_id_is_422(post, coupon_id):
+    register = '{"couponId":%s,"quantity":1}' % coupon_id
+    assert post(REGISTER, register.encode()) == (422, "invalid_request")
+    request = '{"couponId":%s,"userId":"u"}' % coupon_id
+    assert post(REQUEST, request.encode()) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "user_id",
+    ['""', f'"{"u" * 129}"', '"a\\u0000"', '"a\\n"', '"\\ud800"', '"\\u007f"', "null", "7", "[]"],
+)
+def test_bad_user_id_is_422(post, user_id):
+    body = '{"couponId":"A","userId":%s}' % user_id
+    assert post(REQUEST, body.encode()) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "path, body",
+    [
+        (REGISTER, b"{}"), (REGISTER, b"[]"), (REGISTER, b"null"), (REGISTER, b'"text"'),
+        (REGISTER, b'{"couponId":"B"}'), (REGISTER, b'{"quantity":1}'),
+        (REGISTER, b'{"couponId":"B","quantity":1,"extra":1}'),
+        (REGISTER, b'{"couponId":"B","quantity":1,"\\ud800":1}'),
+        (REQUEST, b'{"couponId":"A"}'), (REQUEST, b'{"userId":"u"}'),
+        (REQUEST, b'{"couponId":"A","userId":"u","requestId":"r"}'),
+    ],
+)
+def test_missing_and_unknown_fields_are_422(post, path, body):
+    assert post(path, body) == (422, "invalid_request")
+
+
+def test_field_errors_are_told_by_field(http):
+    answer = http.post(REGISTER, json={"couponId": "a b", "colour": "red"})
+    assert set(answer.json["errors"]) == {"couponId", "quantity", "colour"}
+
+
+@pytest.mark.parametrize("key", ["", "a b", "k" * 65, "ключ"])
+def test_bad_idempotency_key_is_422(post, key):
+    body = b'{"couponId":"A","userId":"u"}'
+    assert post(REQUEST, body, **{"Idempotency-Key": key}) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "method, path, status, code",
+    [
+        ("GET", "/", 404, "not_found"),
+        ("GET", "/api/coupons/a:stock", 404, "not_found"),
+        ("GET", f"/api/coupons/{'c' * 65}", 404, "not_found"),
+        ("GET", "/api/coupons/A/users/", 404, "not_found"),
+        ("GET", f"/api/coupons/A/users/{'u' * 129}", 404, "not_found"),
+        ("GET", "/api/coupons/A/users/%00", 404, "not_found"),
+        ("GET", "/api/coupons/A/users/a%0A", 404, "not_found"),
+        ("GET", REQUEST + "/", 404, "not_found"),
+        ("PUT", REGISTER, 405, "method_not_allowed"),
+        ("DELETE", REQUEST, 405, "method_not_allowed"),
+    ],
+)
+def test_answers_of_the_framework_are_problems_too(http, method, path, status, code):
+    answer = http.open(path, method=method)
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+    assert answer.content_type == "application/problem+json"
+    assert status != 405 or "POST" in answer.headers["Allow"]

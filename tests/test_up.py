@@ -1,0 +1,151 @@
+"""`flask up`: one command, and nothing left behind."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.load import Client
+from tests.processes import HOST, ROOT, Process, Server, free_port, listens, wait_until
+
+FLASK = str(Path(sys.executable).parent / "flask")
+
+
+def processes_with(text):
+    """Ids of the processes, zombies aside, that have `text` in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if text.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            pass
+    return found
+
+
+class Up(Process):
+    """`flask up` in a folder of its own, marked so that all it starts can be found."""
+
+    def __init__(self, folder, *arguments, **variables):
+        self.port, self.redis_port = free_port(), free_port()
+        self.url = f"http://{HOST}:{self.port}/api/coupons"
+        self.mark = f"up-test-{self.port}"
+        for name in ("Procfile", "wsgi.py", "worker.py", "gunicorn.conf.py"):
+            if not (folder / name).exists():
+                (folder / name).symlink_to(ROOT / name)
+        command = [FLASK, "up", "--port", str(self.port), "--redis-port", str(self.redis_port)]
+        super().__init__(
+            [*command, *arguments], folder / "up.log", folder, MARK=self.mark, **variables
+        )
+
+    def issue(self, user):
+        client = Client(self.url)
+        client.register("A", 2)
+        client.ask("A", user)
+        wait_until(lambda: self.status(user) == "issued", "the coupon to be issued")
+
+    def status(self, user):
+        return Client(self.url).call("GET", f"/A/users/{user}")[2].get("status")
+
+
+@pytest.fixture
+def up(tmp_path, launch):
+    def start(*arguments, **variables):
+        return launch(Up(tmp_path, *arguments, **variables).start())
+
+    return start
+
+
+def test_everything_runs_and_stops_and_the_data_is_there_again(up, tmp_path):
+    for user in ("u1", "u2"):
+        running = up()
+        wait_until(lambda: listens(running.port), "the API to listen")
+        running.issue(user)
+        running.signal(signal.SIGINT)
+        assert running.wait() == 130
+        wait_until(lambda: processes_with(running.mark) == [], "all processes to end", 2)
+    assert (tmp_path / "instance").is_dir()
+    running = up()
+    wait_until(lambda: listens(running.port), "the API to listen")
+    assert [running.status("u1"), running.status("u2")] == ["issued", "issued"]
+
+
+def test_sigterm_stops_everything(up):
+    running = up()
+    wait_until(lambda: listens(running.port), "the API to listen")
+    running.signal(signal.SIGTERM)
+    assert running.wait() == 143
+    wait_until(lambda: processes_with(running.mark) == [], "all processes to end", 2)
+
+
+def test_closed_terminal_stops_everything(tmp_path, launch):
+    up = launch(Up(tmp_path))
+    terminal, inside = pty.openpty()
+    up.popen = subprocess.Popen(
+        [sys.executable, "-c",
+         "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+         "os.execv(sys.argv[1], sys.argv[1:])", *up.command],
+        cwd=tmp_path, env={**os.environ, **up.variables}, start_new_session=True,
+        stdin=inside, stdout=inside, stderr=inside,
+    )
+    os.close(inside)
+    wait_until(lambda: listens(up.port), "the API to listen")
+    assert len(processes_with(up.mark)) > 4
+    os.close(terminal)
+    up.wait()
+    wait_until(lambda: processes_with(up.mark) == [], "all processes to end")
+
+
+def test_given_server_is_used_and_none_is_started(up, own_server):
+    running = up(REDIS_URL=own_server.url)
+    wait_until(lambda: listens(running.port), "the API to listen")
+    running.issue("u")
+    assert own_server.client().get("coupon:A:stock") == "1"
+    assert not listens(running.redis_port)
+
+
+def test_only_the_named_processes_are_started(up):
+    running = up("redis", "worker")
+    wait_until(lambda: listens(running.redis_port), "the server to listen")
+    wait_until(lambda: "worker starts" in running.output(), "the worker to start")
+    assert not listens(running.port)
+
+
+@pytest.mark.parametrize("taken", ["port", "redis_port"])
+def test_taken_port_is_one_clear_line(tmp_path, launch, taken):
+    up = launch(Up(tmp_path))
+    port = getattr(up, taken)
+    occupant = launch(
+        Process([sys.executable, "-m", "http.server", str(port), "--bind", HOST],
+                tmp_path / "occupant.log").start()
+    )
+    wait_until(lambda: listens(port), "the port to be taken")
+    assert up.start().wait() == 1
+    assert up.output().startswith(f"Error: port {port} is in use: ")
+    assert up.output().count("\n") == 1
+    occupant.stop()
+
+
+def test_private_server_cannot_be_asked_for_beside_a_given_one(up):
+    running = up("redis", REDIS_URL="redis://localhost:1/0")
+    assert running.wait() == 1
+    assert running.output().startswith("Error: REDIS_URL is set")
+
+
+def test_failing_process_stops_the_others(up, own_server):
+    running = up(REDIS_URL="redis://localhost:6379/?nonsense=1")
+    assert running.wait() not in (0, 130)
+    wait_until(lambda: processes_with(running.mark) == [], "all processes to end", 6)
+
+
+def test_private_server_keeps_its_data_and_evicts_nothing(up):
+    running = up("redis")
+    wait_until(lambda: listens(running.redis_port), "the server to listen")
+    server = Server.__new__(Server)
+    server.url = f"redis://{HOST}:{running.redis_port}/0"
+    settings = server.client().config_get("appendonly", "maxmemory-policy")
+    assert settings == {"appendonly": "yes", "maxmemory-policy": "noeviction"}

@@ -1,0 +1,206 @@
+"""The worker loop on the stream: dead letters, claims, consumers, log lines."""
+
+import json
+import logging
+
+import pytest
+from redis.exceptions import ConnectionError
+
+from coupon_service.config import Config
+from coupon_service.coupons import Coupons
+from coupon_service.keys import GROUP
+from coupon_service.scripts import Scripts
+from tests.state import KEYS, assert_consistent, drain, everything
+from worker import Worker
+
+
+def test_decision_is_logged_as_one_line_of_key_value(client, coupons, worker, caplog):
+    caplog.set_level(logging.INFO)
+    coupons.register("A", 1)
+    coupons.request("A", 'Kim "=', "r")
+    drain(client, worker)
+    assert caplog.messages == [
+        'couponId=A userId="Kim \\"=" requestId=r decision=issued',
+    ]
+
+
+def test_log_line_of_a_foreign_entry_names_the_entry_as_its_request(
+    client, coupons, worker, caplog
+):
+    caplog.set_level(logging.INFO)
+    coupons.register("A", 1)
+    entry_id = client.xadd(KEYS.requests, {"couponId": "A", "userId": "u"})
+    drain(client, worker)
+    assert caplog.messages == [f"couponId=A userId=u requestId={entry_id} decision=issued"]
+
+
+POISON = {
+    "no couponId": ({"userId": "u"}, "couponId is missing"),
+    "no userId": ({"couponId": "A"}, "userId is missing"),
+    "other fields": ({"x": "y"}, "couponId is missing"),
+    "couponId": ({"couponId": "a:b", "userId": "u"}, "couponId is not valid"),
+    "userId": ({"couponId": "A", "userId": "u\nu"}, "userId is not valid"),
+    "not utf-8": ({"couponId": "A", "userId": b"\xff\xfe"}, "userId is not valid"),
+    "requestId": ({"couponId": "A", "userId": "u", "requestId": "a b"}, "requestId is not valid"),
+}
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_malformed_entry_is_a_dead_letter_and_the_others_flow(client, coupons, worker, name):
+    fields, reason = POISON[name]
+    coupons.register("A", 2)
+    coupons.request("A", "u1", "r")
+    poison_id = client.xadd(KEYS.requests, fields)
+    coupons.request("A", "u2", "r")
+    drain(client, worker)
+    [(_, dead)] = client.xrange(KEYS.dead)
+    assert dead.pop("entryId") == poison_id
+    assert dead.pop("reason") == reason
+    assert json.loads(dead.pop("fields")) == {
+        key: value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+        for key, value in fields.items()
+    }
+    assert dead == {}
+    assert client.xpending(KEYS.requests, GROUP)["pending"] == 0
+    assert client.xlen(KEYS.log) == 2
+    assert_consistent(client, "A")
+
+
+@pytest.mark.parametrize(
+    "corrupt, word",
+    [
+        (lambda client: client.set(KEYS.stock("A"), "abc"), "CORRUPT"),
+        (lambda client: client.set(KEYS.requested("A"), "-"), "CORRUPT"),
+        (lambda client: client.hset(KEYS.coupon("A"), "quantity", "many"), "CORRUPT"),
+        (lambda client: (client.delete(KEYS.stock("A")), client.lpush(KEYS.stock("A"), "1")),
+         "WRONGTYPE"),
+        (lambda client: client.lpush(KEYS.user("A", "u"), "1"), "WRONGTYPE"),
+    ],
+    ids=["stock", "requested", "quantity", "type of stock", "type of mark"],
+)
+def test_corrupt_coupon_makes_dead_letters_and_the_others_flow(
+    client, coupons, worker, corrupt, word
+):
+    for coupon in ("A", "B"):
+        coupons.register(coupon, 1)
+        coupons.request(coupon, "u", "r")
+    corrupt(client)
+    drain(client, worker)
+    [(_, dead)] = client.xrange(KEYS.dead)
+    assert word in dead["reason"]
+    assert json.loads(dead["fields"]) == {"couponId": "A", "userId": "u", "requestId": "r"}
+    assert coupons.user("B", "u")["status"] == "issued"
+    # The place of the request is not given away: once mended, the letter can be sent again.
+    assert client.hgetall(KEYS.pending("A")) == {"u": "r"}
+
+
+def test_dead_letter_sent_twice_is_written_once(client, coupons, worker):
+    client.xadd(KEYS.requests, {"x": "y"})
+    [(entry_id, fields)] = client.xrange(KEYS.requests)
+    scripts = Scripts(client, KEYS)
+    client.xgroup_create(KEYS.requests, GROUP, id="0")
+    assert scripts.dead_letter(entry_id, fields, "reason")
+    assert not scripts.dead_letter(entry_id, fields, "reason")
+    assert client.xlen(KEYS.dead) == 1
+
+
+def test_entries_that_came_before_the_first_worker_are_decided(client, coupons, worker):
+    coupons.register("A", 3)
+    for number in range(3):
+        coupons.request("A", f"u{number}", "r")
+    assert not client.xinfo_groups(KEYS.requests)
+    drain(client, worker)
+    assert_consistent(client, "A")
+
+
+def test_entries_that_a_broken_read_took_are_decided_from_the_own_pending_list(real_client):
+    """The reply of XREADGROUP is lost: the server has given us entries we never saw."""
+    worker = Worker(real_client, Config(consumer="me"))
+    worker.run_once()
+    real_client.hset(KEYS.coupon("A"), "quantity", "1")
+    entry_id = real_client.xadd(KEYS.requests, {"couponId": "A", "userId": "u"})
+    real_client.xreadgroup(GROUP, "me", {KEYS.requests: ">"}, count=1)
+    worker.wait_out(ConnectionError("reset"))
+    worker.run_once()
+    assert [entry["entryId"] for _, entry in real_client.xrange(KEYS.log)] == [entry_id]
+
+
+def held(client):
+    return {
+        consumer["name"]: consumer["pending"]
+        for consumer in client.xinfo_consumers(KEYS.requests, GROUP)
+    }
+
+
+def dead_consumer(client, count):
+    """A consumer that has read `count` entries and died."""
+    client.xgroup_create(KEYS.requests, GROUP, id="0", mkstream=True)
+    client.xreadgroup(GROUP, "dead", {KEYS.requests: ">"}, count=count)
+
+
+def test_entries_of_a_dead_worker_are_claimed_after_the_idle_time(real_client):
+    coupons = Coupons(real_client, KEYS)
+    coupons.register("A", 5)
+    for number in range(5):
+        coupons.request("A", f"u{number}", "r")
+    dead_consumer(real_client, 5)
+    worker = Worker(real_client, Config(consumer="me", claim_idle_ms=1, worker_batch=2))
+    drain(real_client, worker)
+    assert held(real_client) == {"dead": 0, "me": 0}
+    assert_consistent(real_client, "A")
+
+
+def test_entries_of_a_working_worker_are_left_to_it(real_client):
+    real_client.xadd(KEYS.requests, {"couponId": "A", "userId": "u"})
+    dead_consumer(real_client, 1)
+    worker = Worker(real_client, Config(consumer="me", claim_idle_ms=60_000))
+    for _ in range(3):
+        assert worker.run_once() == 0
+    assert held(real_client) == {"dead": 1, "me": 0}
+
+
+def test_deleted_entry_in_the_own_pending_list_is_a_dead_letter(real_client):
+    entry_id = real_client.xadd(KEYS.requests, {"couponId": "A", "userId": "u"})
+    real_client.xgroup_create(KEYS.requests, GROUP, id="0")
+    real_client.xreadgroup(GROUP, "me", {KEYS.requests: ">"}, count=1)
+    real_client.xdel(KEYS.requests, entry_id)
+    Worker(real_client, Config(consumer="me")).run_once()
+    [(_, dead)] = real_client.xrange(KEYS.dead)
+    assert dead["reason"] == "the entry was deleted from the stream"
+    assert held(real_client) == {"me": 0}
+
+
+def test_consumer_leaves_the_group_when_it_stops(real_client):
+    worker = Worker(real_client, Config(consumer="me"))
+    worker.run_once()
+    worker.run_once()
+    assert held(real_client) == {"me": 0}
+    worker.stopping = True
+    worker.run()
+    assert held(real_client) == {}
+
+
+def test_consumer_that_holds_entries_is_not_removed(real_client):
+    real_client.xadd(KEYS.requests, {"couponId": "A", "userId": "u"})
+    dead_consumer(real_client, 1)
+    assert not Scripts(real_client, KEYS).remove_consumer("dead")
+    assert held(real_client) == {"dead": 1}
+
+
+def test_silent_consumers_that_hold_nothing_are_removed(real_client, monkeypatch):
+    monkeypatch.setattr("coupon_service.stream.FORGET_AFTER_MS", 0)
+    real_client.xadd(KEYS.requests, {"couponId": "A", "userId": "u"})
+    dead_consumer(real_client, 1)
+    real_client.xgroup_createconsumer(KEYS.requests, GROUP, "gone")
+    worker = Worker(real_client, Config(consumer="me"))
+    worker.run_once()
+    worker.run_once()
+    assert held(real_client) == {"dead": 1, "me": 0}
+
+
+def test_pass_without_entries_changes_nothing(real_client):
+    worker = Worker(real_client, Config())
+    worker.run_once()
+    before = everything(real_client)
+    assert worker.run_once() == 0
+    assert everything(real_client) == before

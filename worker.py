@@ -54,6 +54,8 @@ class Worker:
             try:
                 self.run_once()
             except RedisError as error:
+                if self.stopping:
+                    return
                 self.wait_out(error)
         log.info("worker stops consumer=%s", consumer)
         if not self._outage.ongoing:

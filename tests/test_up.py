@@ -42,6 +42,13 @@ class Up(Process):
             [*command, *arguments], folder / "up.log", folder, MARK=self.mark, **variables
         )
 
+    def stop(self):
+        """End it as a person would, so that what it started ends too."""
+        if self.popen and self.popen.poll() is None:
+            self.popen.terminate()
+        super().wait()
+        wait_until(lambda: processes_with(self.mark) == [], "all processes to end", 6)
+
     def issue(self, user):
         client = Client(self.url)
         client.register("A", 2)

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 from flask import Request
 from flask.json.provider import DefaultJSONProvider
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 
 class MalformedJSON(BadRequest):
@@ -16,6 +16,17 @@ class MalformedJSON(BadRequest):
 
 class StrictRequest(Request):
     """A request whose unreadable body is a MalformedJSON."""
+
+    def get_data(self, *args: Any, **kwargs: Any) -> Any:
+        """Give the body; raises RequestEntityTooLarge also where its length was not declared.
+
+        Werkzeug cuts such a body off at the limit instead, without a word.
+        """
+        data = super().get_data(*args, **kwargs)
+        limit = self.max_content_length
+        if self.content_length is None and limit is not None and len(data) >= limit:
+            raise RequestEntityTooLarge()
+        return data
 
     def on_json_loading_failed(self, e: ValueError | None) -> Any:
         """Raise MalformedJSON; without `e` the body is not declared as JSON, which is a 415."""

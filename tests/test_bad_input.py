@@ -1,5 +1,7 @@
 """Whatever comes in: a problem+json with a stable code, and nothing changed."""
 
+import io
+
 import pytest
 
 from tests.state import everything
@@ -51,6 +53,17 @@ def test_other_content_types_are_415(post, path, content_type):
 def test_large_body_is_413(post, path):
     body = b'{"couponId":"A","userId":"' + b"u" * 1_000_000 + b'"}'
     assert post(path, body) == (413, "request_entity_too_large")
+
+
+def test_large_body_of_unknown_length_is_413(http, client):
+    """A chunked body, as gunicorn hands it to the application."""
+    body = b'{"couponId":"A","quantity":1}' + b" " * 1_000_000
+    answer = http.post(
+        REGISTER, input_stream=io.BytesIO(body), content_type="application/json",
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert (answer.status_code, answer.json["code"]) == (413, "request_entity_too_large")
+    assert everything(client) == {}
 
 
 @pytest.mark.parametrize(

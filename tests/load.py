@@ -36,6 +36,17 @@ class Client:
             self._connection.close()
             raise
 
+    def abandon(self, path: str, body: dict) -> None:
+        """Send a request and close the connection without reading the answer."""
+        try:
+            self._connection.request(
+                "POST", self._path + path, json.dumps(body), {"Content-Type": "application/json"}
+            )
+        except OSError:
+            pass
+        finally:
+            self._connection.close()
+
     def register(self, coupon: str, quantity: int) -> dict:
         status, _, body = self.call("POST", "/register", {"couponId": coupon, "quantity": quantity})
         assert status == 200, body

@@ -2,6 +2,8 @@
 
 from coupon_service import startup
 from coupon_service.app import create_app
+from coupon_service.config import from_environment
 
-app = create_app()
-startup.check(app.extensions["redis"])
+config = from_environment()
+app = create_app(config)
+startup.check(app.extensions["redis"], config.key_prefix)

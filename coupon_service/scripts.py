@@ -29,6 +29,7 @@ class Scripts:
         self._issue = script("issue")
         self._dead_letter = script("dead_letter")
         self._remove_consumer = script("remove_consumer")
+        self._requeue = script("requeue")
 
     def register(self, coupon_id: str, quantity: int) -> tuple[str, int, int, int]:
         """Declare a coupon.
@@ -108,4 +109,16 @@ class Scripts:
             False if it holds some.
         """
         reply: Any = self._remove_consumer(keys=[self.keys.requests], args=[GROUP, consumer])
+        return bool(reply)
+
+    def requeue(self, coupon_id: str, user_id: str, request_id: str) -> bool:
+        """Put an admitted request on the stream again, whose entry was lost.
+
+        Returns:
+            False if the request is not pending any more.
+        """
+        reply: Any = self._requeue(
+            keys=[self.keys.pending(coupon_id), self.keys.requests],
+            args=[coupon_id, user_id, request_id],
+        )
         return bool(reply)

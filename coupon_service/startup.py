@@ -3,17 +3,38 @@
 import logging
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 log = logging.getLogger(__name__)
 
+#: Fields of INFO, their only good value, and what another one means.
+_EXPECTED: list[tuple[str, str | int, str]] = [
+    ("maxmemory_policy", "noeviction",
+     "redis may evict stock and issuance marks: set maxmemory-policy noeviction"),
+    ("evicted_keys", 0, "redis has evicted keys: see what `flask coupons reconcile` finds"),
+    ("aof_enabled", 1, "redis loses accepted requests when it is restarted: set appendonly yes"),
+    ("aof_last_write_status", "ok", "redis could not write its AOF the last time"),
+    ("aof_last_bgrewrite_status", "ok", "redis could not rewrite its AOF the last time"),
+    ("rdb_last_bgsave_status", "ok", "redis could not save a snapshot the last time"),
+    ("role", "master", "redis is a replica: nothing can be requested or issued here"),
+    ("cluster_enabled", 0,
+     "redis is a cluster node: set COUPON_KEY_PREFIX to a hash tag such as {coupons}:"),
+]
 
-def check(client: Redis) -> None:
+
+def check(client: Redis, key_prefix: str) -> None:
     """Log one line for each thing about Redis that would break a promise of the service."""
     try:
-        client.ping()
+        info = client.info()
+    except ResponseError:
+        return  # INFO may be refused by a provider: then there is nothing to say
     except RedisError as error:
         log.warning(
             "redis does not answer: start one with `flask up redis`, or set REDIS_URL error=%s",
             error,
         )
+        return
+    for field, good, text in _EXPECTED:
+        tagged = field == "cluster_enabled" and "{" in key_prefix
+        if info.get(field, good) != good and not tagged:
+            log.warning("%s (%s:%s)", text, field, info[field])

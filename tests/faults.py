@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from random import randbytes
 
 from redis.exceptions import RedisError
 
@@ -33,7 +34,10 @@ def hung(server: Server) -> Iterator[None]:
 def loading(server: Server) -> Iterator[None]:
     """The server reads its data in slow motion and answers LOADING."""
     with server.client() as client:
-        client.mset({f"ballast:{number}": "x" * 50 for number in range(30_000)})
+        client.config_set("auto-aof-rewrite-percentage", "0")
+        # A loading server looks at its connections every 2 MB: give it many of those.
+        for part in range(40):
+            client.mset({f"ballast:{part}:{key}": randbytes(10_000) for key in range(200)})
         # Only the part of the data that is a snapshot is read in slices.
         client.bgrewriteaof()
         wait_until(
@@ -42,7 +46,7 @@ def loading(server: Server) -> Iterator[None]:
             "the snapshot to be written",
         )
     server.stop()
-    options = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
+    options = ("--key-load-delay", "500")
     server.command += options
     server.start(answer="loading")
     yield

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"config", "keys", "errors"},
     {"connection", "scripts", "outage", "strict_json", "schemas", "startup"},
-    {"stream", "coupons", "problems", "local"},
+    {"stream", "coupons", "problems", "local", "reconcile"},
     {"issuance", "api", "cli"},
     {"app"},
     {"worker", "wsgi"},

@@ -1,0 +1,183 @@
+"""Recounts, from the records themselves, what the counters of the coupons say.
+
+The service may run meanwhile: what is moving is not taken for a disagreement.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from redis import Redis
+
+from coupon_service.keys import Keys
+from coupon_service.scripts import Scripts
+
+#: Records that are read in one round trip.
+PAGE = 1000
+
+
+class Disagreement(NamedTuple):
+    """Something that does not fit; `mended` says whether it does now."""
+
+    coupon_id: str
+    text: str
+    mended: bool = False
+
+
+class Counts(NamedTuple):
+    """The counters of a coupon at one instant."""
+
+    quantity: int
+    stock: int
+    requested: int
+    pending: int
+
+    @property
+    def issued(self) -> int:
+        return self.quantity - self.stock
+
+
+class Reconciliation:
+    """One pass over the records of the coupons `coupon_ids`.
+
+    `advance` is called with the number of records that were read, for a progress bar.
+    Every method raises `redis.exceptions.RedisError`.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        coupon_ids: list[str],
+        advance: Callable[[int], object] = lambda records: None,
+    ) -> None:
+        self._client: Any = client
+        self._keys = keys
+        self._scripts = Scripts(client, keys)
+        self._ids = coupon_ids
+        self._advance = advance
+
+    def run(self, fix: bool) -> Iterator[Disagreement]:
+        """Find all disagreements.
+
+        Args:
+            fix: whether an admitted request whose entry is gone is put on the stream again,
+                which is the one thing here that can be mended with certainty.
+        """
+        before = {coupon_id: self._counts(coupon_id) for coupon_id in self._ids}
+        yield from self._lost_requests(fix)
+        marks, logged = Counter[str](), Counter[str]()
+        yield from self._marks(marks)
+        yield from self._log(logged)
+        for coupon_id in self._ids:
+            then, now = before[coupon_id], self._counts(coupon_id)
+            if now.requested != now.issued + now.pending:
+                yield Disagreement(
+                    coupon_id,
+                    f"requested is {now.requested}, but {now.issued} are issued by the stock "
+                    f"and {now.pending} are pending",
+                )
+            for name, count in (("issuance marks", marks), ("issued in the log", logged)):
+                if not then.issued <= count[coupon_id] <= now.issued:
+                    yield Disagreement(
+                        coupon_id,
+                        f"{name}: {count[coupon_id]}, but {now.issued} are issued by the stock",
+                    )
+
+    def _counts(self, coupon_id: str) -> Counts:
+        keys = self._keys
+        with self._client.pipeline(transaction=True) as snapshot:
+            snapshot.hget(keys.coupon(coupon_id), "quantity")
+            snapshot.get(keys.stock(coupon_id))
+            snapshot.get(keys.requested(coupon_id))
+            snapshot.hlen(keys.pending(coupon_id))
+            return Counts(*(int(value or 0) for value in snapshot.execute()))
+
+    def _lost_requests(self, fix: bool) -> Iterator[Disagreement]:
+        """Admission writes mark and entry in one step, and the decision removes both in one.
+        So a mark that is there before the stream is read, and still is afterwards, without an
+        entry in between, has lost its entry."""
+        pending = {
+            (coupon_id, user_id, request_id)
+            for coupon_id in self._ids
+            for user_id, request_id in self._client.hscan_iter(
+                self._keys.pending(coupon_id), count=PAGE
+            )
+        }
+        for _, entry in self._stream(self._keys.requests):
+            identity = entry.get("couponId"), entry.get("userId"), entry.get("requestId")
+            pending.discard(identity)
+        for coupon_id, user_id, request_id in sorted(pending):
+            if self._client.hget(self._keys.pending(coupon_id), user_id) == request_id:
+                mended = fix and self._scripts.requeue(coupon_id, user_id, request_id)
+                yield Disagreement(
+                    coupon_id, f"request {request_id} of {user_id!r} is not on the stream", mended
+                )
+
+    def _marks(self, count: Counter[str]) -> Iterator[Disagreement]:
+        for coupon_id in self._ids:
+            start = self._keys.user(coupon_id, "")
+            names = self._client.scan_iter(_literal(start) + "*", count=PAGE)
+            for page in _pages(names):
+                self._advance(len(page))
+                marks = self._client.mget(page)
+                with self._client.pipeline(transaction=False) as lookups:
+                    for mark in marks:
+                        log_id = (mark or "").partition(" ")[2] or "0-1"
+                        lookups.xrange(self._keys.log, log_id, log_id)
+                    found = lookups.execute(raise_on_error=False)
+                for name, mark, entries in zip(page, marks, found, strict=True):
+                    count[coupon_id] += 1
+                    user_id = name.removeprefix(start)
+                    if not _is_line_of(entries, coupon_id, user_id):
+                        yield Disagreement(
+                            coupon_id, f"issuance mark of {user_id!r} has no line in the log"
+                        )
+
+    def _log(self, count: Counter[str]) -> Iterator[Disagreement]:
+        for page in _pages(self._stream(self._keys.log)):
+            issued = [
+                (log_id, entry) for log_id, entry in page
+                if entry["decision"] == "issued" and entry["couponId"] in self._ids
+            ]
+            marks = self._client.mget(
+                [self._keys.user(entry["couponId"], entry["userId"]) for _, entry in issued]
+            ) if issued else []
+            for (log_id, entry), mark in zip(issued, marks, strict=True):
+                count[entry["couponId"]] += 1
+                if mark != f"{entry['requestId']} {log_id}":
+                    yield Disagreement(
+                        entry["couponId"],
+                        f"{entry['userId']!r} was issued by the log ({log_id}), without its mark",
+                    )
+
+    def _stream(self, name: str) -> Iterator[tuple[str, dict[str, str]]]:
+        after = "-"
+        while page := self._client.xrange(name, after, "+", count=PAGE):
+            self._advance(len(page))
+            yield from page
+            after = f"({page[-1][0]}"
+
+
+def _is_line_of(entries: Any, coupon_id: str, user_id: str) -> bool:
+    """Whether a look-up in the log, which may have been refused, has found the user's line."""
+    if isinstance(entries, Exception) or not entries:
+        return False
+    [(_, entry)] = entries
+    return bool(entry["couponId"] == coupon_id and entry["userId"] == user_id)
+
+
+def _pages(records: Iterator[Any]) -> Iterator[list[Any]]:
+    page: list[Any] = []
+    for record in records:
+        page.append(record)
+        if len(page) == PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def _literal(text: str) -> str:
+    """Escape what SCAN's patterns give a meaning."""
+    return "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in text)

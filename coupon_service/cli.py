@@ -6,6 +6,7 @@ from typing import cast
 import click
 from redis.exceptions import RedisError
 
+from coupon_service import local
 from coupon_service.config import DEFAULT_PORT, DEFAULT_REDIS_PORT, from_environment
 from coupon_service.connection import connect
 from coupon_service.keys import Keys
@@ -26,10 +27,6 @@ def up(processes: tuple[str, ...], port: int, redis_port: int) -> None:
 
     Names of PROCESSES run only those. With REDIS_URL set, that server is used.
     """
-    try:
-        from coupon_service import local
-    except ImportError:
-        raise click.ClickException("this needs the extra: pip install -e '.[local]'") from None
     sys.exit(local.run(processes, port, redis_port))
 
 

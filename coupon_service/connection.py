@@ -2,6 +2,7 @@
 
 from redis import Redis
 from redis.backoff import ConstantBackoff
+from redis.exceptions import ReadOnlyError
 from redis.retry import Retry
 
 
@@ -26,6 +27,8 @@ def connect(url: str, timeout: float, retries: int, verify: bool = True) -> Redi
         url,
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
+        # A primary that became a replica keeps our connections: find the new one.
+        retry_on_error=[ReadOnlyError],
         # Stated, because from_url alone would not retry and Redis() would, ten times.
         retry=Retry(ConstantBackoff(0.05), retries),
         protocol=2,

@@ -114,9 +114,11 @@ class Coupons:
         answer = {"couponId": coupon_id, "userId": user_id}
         if mark:
             request_id, _, log_id = mark.partition(" ")
-            # A stream id begins with the server's clock in milliseconds.
-            issued_at = _instant(log_id.partition("-")[0])
-            return {**answer, "requestId": request_id, "status": "issued", "issuedAt": issued_at}
+            answer |= {"requestId": request_id, "status": "issued"}
+            if log_id:  # marks of other systems have none
+                # A stream id begins with the server's clock in milliseconds.
+                answer["issuedAt"] = _instant(log_id.partition("-")[0])
+            return answer
         if pending:
             return {**answer, "requestId": pending, "status": "pending"}
         raise NotRequested(f"this user has no request for {coupon_id}")

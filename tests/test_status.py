@@ -26,6 +26,14 @@ def test_issued_request_says_when_it_was_issued(http, client, coupons, worker):
     assert "Retry-After" not in answer.headers
 
 
+def test_mark_of_another_system_says_issued_without_a_time(http, client, coupons):
+    coupons.register("A", 1)
+    client.set("coupon:A:user:u", "issued")
+    answer = http.get("/api/coupons/A/users/u")
+    assert answer.status_code == 200
+    assert answer.json["status"] == "issued" and "issuedAt" not in answer.json
+
+
 def test_user_who_never_asked_is_404(http, coupons):
     coupons.register("A", 1)
     answer = http.get("/api/coupons/A/users/u")

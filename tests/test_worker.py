@@ -4,7 +4,7 @@ import json
 import logging
 
 import pytest
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, ResponseError
 
 from coupon_service.config import Config
 from coupon_service.coupons import Coupons
@@ -70,13 +70,18 @@ def test_malformed_entry_is_a_dead_letter_and_the_others_flow(client, coupons, w
     "corrupt, word",
     [
         (lambda client: client.set(KEYS.stock("A"), "abc"), "CORRUPT"),
+        (lambda client: client.set(KEYS.stock("A"), "010"), "CORRUPT"),
+        (lambda client: client.set(KEYS.stock("A"), "1e3"), "CORRUPT"),
         (lambda client: client.set(KEYS.requested("A"), "-"), "CORRUPT"),
         (lambda client: client.hset(KEYS.coupon("A"), "quantity", "many"), "CORRUPT"),
         (lambda client: (client.delete(KEYS.stock("A")), client.lpush(KEYS.stock("A"), "1")),
          "WRONGTYPE"),
         (lambda client: client.lpush(KEYS.user("A", "u"), "1"), "WRONGTYPE"),
     ],
-    ids=["stock", "requested", "quantity", "type of stock", "type of mark"],
+    ids=[
+        "stock", "stock 010", "stock 1e3", "requested", "quantity", "type of stock",
+        "type of mark",
+    ],
 )
 def test_corrupt_coupon_makes_dead_letters_and_the_others_flow(
     client, coupons, worker, corrupt, word
@@ -92,6 +97,35 @@ def test_corrupt_coupon_makes_dead_letters_and_the_others_flow(
     assert coupons.user("B", "u")["status"] == "issued"
     # The place of the request is not given away: once mended, the letter can be sent again.
     assert client.hgetall(KEYS.pending("A")) == {"u": "r"}
+
+
+def test_log_of_another_type_loses_no_request(client, coupons, worker):
+    """It concerns every entry, so it is waited for, and no entry becomes a dead letter."""
+    coupons.register("A", 1)
+    coupons.request("A", "u", "r")
+    client.set(KEYS.log, "not a stream")
+    before = everything(client)
+    with pytest.raises(ResponseError, match="MISPLACED"):
+        for _ in range(3):
+            worker.run_once()
+    assert everything(client) == before
+    client.delete(KEYS.log)
+    worker.wait_out(ResponseError("MISPLACED"))
+    drain(client, worker)
+    assert_consistent(client, "A")
+    assert client.xlen(KEYS.dead) == 0
+
+
+def test_dead_letters_that_cannot_be_written_hold_up_nobody_in_the_batch(client, coupons, worker):
+    coupons.register("A", 1)
+    client.xadd(KEYS.requests, {"x": "y"})
+    coupons.request("A", "u", "r")
+    client.set(KEYS.dead, "not a stream")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        for _ in range(3):
+            worker.run_once()
+    assert coupons.user("A", "u")["status"] == "issued"
+    assert client.xlen(KEYS.requests) == 1
 
 
 def test_dead_letter_sent_twice_is_written_once(client, coupons, worker):

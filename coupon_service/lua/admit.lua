@@ -13,8 +13,8 @@ local quantity = tonumber(redis.call('HGET', coupon, 'quantity'))
 if not quantity then
   return {'unknown_coupon'}
 end
-local taken = string.match(redis.call('GET', requested) or '', '^%d+$')
-if not taken then
+local taken = redis.call('GET', requested) or ''
+if not string.match(taken, '^%d+$') or string.format('%.0f', tonumber(taken)) ~= taken then
   return redis.error_reply('CORRUPT requested is not a number')
 end
 

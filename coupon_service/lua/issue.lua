@@ -9,19 +9,27 @@
 local stock, user, requested, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local coupon, requests, log = KEYS[5], KEYS[6], KEYS[7]
 local coupon_id, user_id, request_id, entry_id, group = unpack(ARGV)
+local function whole(value)
+  -- Only what INCR and DECR accept as well: not '010', '1e3' or 'nan'.
+  local number = string.match(value, '^%-?%d+$') and tonumber(value)
+  return number and string.format('%.0f', number) == value and number
+end
 local decisions = {[0] = 'sold_out', [1] = 'issued', [2] = 'duplicate'}
 
-local left = tonumber(string.match(redis.call('GET', stock) or '0', '^%-?%d+$'))
-local taken = tonumber(string.match(redis.call('GET', requested) or '0', '^%d+$'))
-local quantity = tonumber(redis.call('HGET', coupon, 'quantity') or '0')
+local left = whole(redis.call('GET', stock) or '0')
+local taken = whole(redis.call('GET', requested) or '0')
+local quantity = whole(redis.call('HGET', coupon, 'quantity') or '0')
 if not left or not taken or not quantity then
   return redis.error_reply('CORRUPT stock, requested or quantity is not a number')
 end
 local mark = redis.call('GET', user)
 local holder = redis.call('HGET', pending, user_id)
 local admitted = holder == request_id
--- Raises here, before anything is written, if the log is not a stream.
-redis.call('XLEN', log)
+-- Looked at before anything is written. It concerns all coupons, so it is no fault of the entry.
+local kind = redis.call('TYPE', log).ok
+if kind ~= 'stream' and kind ~= 'none' then
+  return redis.error_reply('MISPLACED the log is not a stream')
+end
 
 -- XACK is the first write because a server that is out of memory still allows it, and what
 -- follows it: admitted requests are decided even then.

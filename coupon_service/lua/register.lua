@@ -7,20 +7,22 @@
 local coupon, stock, requested, coupons = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local coupon_id, quantity = ARGV[1], tonumber(ARGV[2])
 
-local declared = tonumber(redis.call('HGET', coupon, 'quantity'))
-if not declared then
+local declared = redis.call('HGET', coupon, 'quantity')
+local left, taken = redis.call('GET', stock), redis.call('GET', requested)
+if not declared and not left and not taken then
   local now = redis.call('TIME')
   local now_ms = string.format('%d%03d', now[1], math.floor(now[2] / 1000))
+  -- SADD first: the one write here that a key of another type can refuse.
+  redis.call('SADD', coupons, coupon_id)
   redis.call('HSET', coupon, 'quantity', ARGV[2], 'registeredAt', now_ms)
   redis.call('SET', stock, ARGV[2])
   redis.call('SET', requested, '0')
-  redis.call('SADD', coupons, coupon_id)
   return {'registered', quantity, quantity, 0}
 end
 
-local left, taken = tonumber(redis.call('GET', stock)), tonumber(redis.call('GET', requested))
-if not left or not taken then
-  return redis.error_reply('CORRUPT stock or requested is not a number')
+declared, left, taken = tonumber(declared), tonumber(left), tonumber(taken)
+if not declared or not left or not taken then
+  return redis.error_reply('CORRUPT quantity, stock or requested is lost or not a number')
 end
 if quantity == declared then
   return {'unchanged', quantity, left, taken}

@@ -36,7 +36,7 @@ class Worker:
         keys = Keys(config.key_prefix)
         consumer = config.consumer or f"{socket.gethostname()}-{os.getpid()}"
         self._config = config
-        self._scripts = Scripts(client, keys)
+        self._scripts = Scripts(client, keys, config.retention)
         self._stream = RequestStream(client, keys, consumer)
         self._issuance = Issuance(client, self._scripts)
         self.stopping = False

@@ -6,4 +6,4 @@ from coupon_service.config import from_environment
 
 config = from_environment()
 app = create_app(config)
-startup.check(app.extensions["redis"], config.key_prefix)
+startup.check(app.extensions["redis"], config)

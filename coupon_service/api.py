@@ -1,22 +1,22 @@
-"""The REST endpoints. Views load, call and return; what they call raises what is refused."""
+"""The REST endpoints of users. Views load, call and return; what they call raises refusals."""
 
 import secrets
-from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request, url_for
-from marshmallow import Schema
 from werkzeug.routing import BaseConverter
 
+from coupon_service.auth import require_admin_if_set
 from coupon_service.coupons import Coupons
 from coupon_service.keys import COUPON_ID, USER_ID
-from coupon_service.schemas import RegisterSchema, RequestSchema, idempotency_key
+from coupon_service.schemas import RequestSchema, declarations, idempotency_key
 
 api = Blueprint("api", __name__, url_prefix="/api/coupons")
 
 #: Seconds after which a client may look again at a request that is pending.
 LOOK_AGAIN_AFTER = 1
+#: Bytes of a body that registers as many coupons as are allowed.
+MAX_REGISTER_BODY = 512 * 1024
 
-_register_schema = RegisterSchema()
 _request_schema = RequestSchema()
 
 
@@ -35,12 +35,18 @@ class UserIdConverter(BaseConverter):
 
 @api.post("/register")
 def register() -> Response:
-    return jsonify(message="coupon registered", **_coupons().register(**_body(_register_schema)))
+    require_admin_if_set()
+    request.max_content_length = MAX_REGISTER_BODY
+    body = request.get_json()
+    registered = _coupons().register(*declarations(body))
+    if isinstance(body, list):
+        return jsonify(message="coupons registered", coupons=registered)
+    return jsonify(message="coupon registered", **registered[0])
 
 
 @api.post("/request")
 def request_coupon() -> Response:
-    body = _body(_request_schema)
+    body = _request_schema.load(request.get_json())
     answer = _coupons().request(**body, request_id=_request_id())
     response = jsonify(message="request accepted", **answer)
     response.headers["Location"] = url_for(".user", **body)
@@ -58,7 +64,9 @@ def user(coupon_id: str, user_id: str) -> Response:
 
 @api.get("/<coupon_id:coupon_id>")
 def numbers(coupon_id: str) -> Response:
-    return jsonify(_coupons().numbers(coupon_id))
+    response = jsonify(_coupons().numbers(coupon_id))
+    response.headers["Cache-Control"] = "public, max-age=1"
+    return response
 
 
 def _coupons() -> Coupons:
@@ -71,7 +79,3 @@ def _request_id() -> str:
     if "Idempotency-Key" not in request.headers:
         return secrets.token_urlsafe(12)
     return idempotency_key(request.headers["Idempotency-Key"])
-
-
-def _body(schema: Schema) -> Any:
-    return schema.load(request.get_json())

@@ -1,18 +1,31 @@
 """The WSGI application."""
 
-from flask import Flask
+from flask import Flask, Response
 from redis import Redis
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from coupon_service import problems
+from coupon_service.admin import admin
+from coupon_service.administration import Administration
 from coupon_service.api import CouponIdConverter, UserIdConverter, api
 from coupon_service.config import Config, from_environment
 from coupon_service.connection import connect
 from coupon_service.coupons import Coupons
 from coupon_service.keys import Keys
+from coupon_service.outage import Gate
+from coupon_service.scripts import Scripts
 from coupon_service.strict_json import StrictJSON, StrictRequest
 
 #: Bytes of a request body; the largest valid one is far smaller.
 MAX_BODY = 16 * 1024
+
+#: Sent with every answer that does not say otherwise.
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def create_app(config: Config | None = None, client: Redis | None = None) -> Flask:
@@ -27,6 +40,7 @@ def create_app(config: Config | None = None, client: Redis | None = None) -> Fla
 
     Raises:
         environs.EnvError, ValueError: a setting cannot be used.
+        ModuleNotFoundError: a setting needs an extra that is not installed.
     """
     config = config or from_environment()
     app = Flask(__name__)
@@ -36,9 +50,43 @@ def create_app(config: Config | None = None, client: Redis | None = None) -> Fla
     # Two slashes may belong to a userId: they are not "corrected" by a redirect.
     app.url_map.merge_slashes = False
     app.url_map.converters.update(coupon_id=CouponIdConverter, user_id=UserIdConverter)
+
     client = client or connect(config.redis_url, config.redis_timeout, 1, config.redis_verify)
+    keys = Keys(config.key_prefix)
+    parts = (client, keys, Scripts(client, keys, config.retention), Gate())
     app.extensions["redis"] = client
-    app.extensions["coupons"] = Coupons(client, Keys(config.key_prefix))
+    app.extensions["coupons"] = Coupons(*parts)
+    app.extensions["administration"] = Administration(*parts)
+    app.extensions["admin_token"] = config.admin_token
     app.register_blueprint(api)
+    app.register_blueprint(admin)
     problems.install(app)
+    app.after_request(_add_headers)
+    if config.cors_origins:
+        _allow_origins(app, config.cors_origins)
+    if config.proxies:
+        hops = config.proxies
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops
+        )
     return app
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _allow_origins(app: Flask, origins: list[str]) -> None:
+    from flask_cors import CORS
+
+    CORS(
+        app,
+        resources={"/api/*": {"origins": origins}},
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+        expose_headers=["Location", "Retry-After", "X-Request-ID"],
+        methods=["GET", "POST", "DELETE"],
+        max_age=600,
+        send_wildcard=True,
+    )

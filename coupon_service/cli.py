@@ -11,6 +11,7 @@ from coupon_service.config import DEFAULT_PORT, DEFAULT_REDIS_PORT, from_environ
 from coupon_service.connection import connect
 from coupon_service.keys import Keys
 from coupon_service.reconcile import Reconciliation
+from coupon_service.scripts import Scripts
 
 #: Seconds to wait for one reply: a person waits more patiently than a front end.
 TIMEOUT = 5.0
@@ -47,16 +48,16 @@ def reconcile(coupon_ids: tuple[str, ...], fix: bool) -> None:
     config = from_environment()
     keys = Keys(config.key_prefix)
     client = connect(config.redis_url, TIMEOUT, 1, config.redis_verify)
+    scripts = Scripts(client, keys, config.retention)
     left = 0
     try:
         known: list[str] = sorted(cast("set[str]", client.smembers(keys.coupons)))
         if unknown := set(coupon_ids) - set(known):
             raise click.ClickException(f"not registered: {' '.join(sorted(unknown))}")
         records = client.xlen(keys.requests) + 2 * client.xlen(keys.log)
+        ids = list(coupon_ids) or known
         with click.progressbar(length=records, file=sys.stderr, hidden=records < LONG) as bar:
-            found = list(
-                Reconciliation(client, keys, list(coupon_ids) or known, bar.update).run(fix)
-            )
+            found = list(Reconciliation(client, keys, scripts, ids, bar.update).run(fix))
     except RedisError as error:
         click.echo(f"Error: redis: {error}", err=True)
         sys.exit(2)
@@ -64,5 +65,5 @@ def reconcile(coupon_ids: tuple[str, ...], fix: bool) -> None:
         left += not disagreement.mended
         mended = " (mended)" if disagreement.mended else ""
         click.echo(f"{disagreement.coupon_id}: {disagreement.text}{mended}")
-    click.echo(f"{len(coupon_ids or known)} coupons, {len(found)} disagreements, {left} left")
+    click.echo(f"{len(ids)} coupons, {len(found)} disagreements, {left} left")
     sys.exit(1 if left else 0)

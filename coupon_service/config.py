@@ -1,7 +1,7 @@
 """What can be configured, and the only reader of the environment."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from environs import Env, validate
 
@@ -20,6 +20,14 @@ class Config:
     redis_timeout: float = 0.8
     #: Whether the certificate of a rediss:// server is checked.
     redis_verify: bool = True
+    #: Seconds for which a coupon can be looked at after it has expired.
+    retention: float = 7 * 86_400
+    #: The password of administrators; empty: nobody can do what only they may.
+    admin_token: str = ""
+    #: Origins of pages that may call the API from a browser.
+    cors_origins: list[str] = field(default_factory=list)
+    #: Number of proxies in front whose X-Forwarded-… headers are believed.
+    proxies: int = 0
     #: Entries that a worker decides in one round trip.
     worker_batch: int = 100
     #: Milliseconds after which an entry that another worker holds is taken over.
@@ -46,6 +54,15 @@ def from_environment() -> Config:
             "COUPON_REDIS_TIMEOUT", Config.redis_timeout, validate=validate.Range(min=0.01)
         ),
         redis_verify=env.bool("COUPON_REDIS_VERIFY", Config.redis_verify),
+        retention=env.float(
+            "COUPON_RETENTION", Config.retention, validate=validate.Range(min=0)
+        ),
+        admin_token=env.str(
+            "COUPON_ADMIN_TOKEN", Config.admin_token,
+            validate=validate.Regexp(r"[\x21-\x7e]*\Z", error="visible ASCII characters only"),
+        ),
+        cors_origins=env.list("COUPON_CORS_ORIGINS", []),
+        proxies=env.int("COUPON_PROXIES", Config.proxies, validate=validate.Range(min=0)),
         worker_batch=env.int(
             "COUPON_WORKER_BATCH", Config.worker_batch, validate=validate.Range(min=1)
         ),

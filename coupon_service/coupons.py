@@ -1,23 +1,24 @@
-"""What can be asked of a coupon: register, request, numbers and the status of a user."""
+"""What users and front ends ask of a coupon: register, request, status and numbers."""
 
-from datetime import UTC, datetime
+import math
 from typing import Any
 
 from redis import Redis
 
 from coupon_service.errors import (
+    Closed,
     Duplicate,
+    InvalidWindow,
+    NotOpen,
     NotRequested,
     QuantityTooLow,
     SoldOut,
     UnknownCoupon,
 )
 from coupon_service.keys import Keys
+from coupon_service.numbers import instant, issuance, look, milliseconds, numbers
 from coupon_service.outage import Gate
-from coupon_service.scripts import Scripts
-
-#: Reasons for which a request can be refused; each is a counter in the coupon's hash.
-REFUSALS = ("duplicate", "sold_out")
+from coupon_service.scripts import Declaration, Scripts
 
 
 class Coupons:
@@ -26,37 +27,43 @@ class Coupons:
     Every method is one round trip, and raises `Unavailable` when Redis cannot be used now.
     """
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
+    def __init__(self, client: Redis, keys: Keys, scripts: Scripts, gate: Gate) -> None:
         self._client = client
         self._keys = keys
-        self._scripts = Scripts(client, keys)
-        self._gate = Gate()
+        self._scripts = scripts
+        self._gate = gate
 
-    def register(self, coupon_id: str, quantity: int) -> dict[str, Any]:
-        """Declare that `quantity` coupons may be issued, 1 or more.
+    def register(self, *declarations: Declaration) -> list[dict[str, Any]]:
+        """Declare coupons, all of them or none.
 
-        A declaration can be repeated, and raised while the coupon is being issued.
+        A declaration can be repeated, and changed while the coupon is being issued.
 
         Returns:
-            couponId, quantity, stock and requested as they are afterwards.
+            couponId, quantity, stock and requested of each as they are afterwards.
 
         Raises:
-            QuantityTooLow: more places are taken; nothing was changed.
+            QuantityTooLow: more places are taken than the quantity; nothing was changed.
+            InvalidWindow: the window would not be in order; nothing was changed.
         """
         with self._gate:
-            status, declared, stock, requested = self._scripts.register(coupon_id, quantity)
+            status, *reply = self._scripts.register(list(declarations))
         if status == "quantity_too_low":
+            coupon_id, quantity, requested = reply
             raise QuantityTooLow(
-                f"{requested} places are taken, so the quantity cannot be {quantity}",
-                quantity=declared,
+                f"{requested} places of {coupon_id} are taken, so its quantity cannot be less",
+                couponId=coupon_id,
+                quantity=quantity,
                 requested=requested,
             )
-        return {
-            "couponId": coupon_id,
-            "quantity": declared,
-            "stock": stock,
-            "requested": requested,
-        }
+        if status == "invalid_window":
+            raise InvalidWindow(
+                f"{reply[0]} needs opensAt < closesAt <= expiresAt", couponId=reply[0]
+            )
+        names = ("quantity", "stock", "requested")
+        return [
+            {"couponId": declaration.coupon_id, **dict(zip(names, reply[3 * row:], strict=False))}
+            for row, declaration in enumerate(declarations)
+        ]
 
     def request(self, coupon_id: str, user_id: str, request_id: str) -> dict[str, Any]:
         """Ask for one coupon for a user.
@@ -69,22 +76,14 @@ class Coupons:
 
         Raises:
             UnknownCoupon: the coupon is not registered.
+            NotOpen, Closed: it cannot be requested yet, or any more.
             SoldOut: every place is taken.
             Duplicate: another request of the user is pending or issued.
         """
         with self._gate:
-            status, *held = self._scripts.admit(coupon_id, user_id, request_id)
-        if status == "unknown_coupon":
-            raise _unknown(coupon_id)
-        if status == "sold_out":
-            raise SoldOut(f"every coupon of {coupon_id} is taken")
-        if status == "duplicate":
-            state, holder = held
-            raise Duplicate(
-                f"this user's request for {coupon_id} is {state} already",
-                requestStatus=state,
-                requestId=holder,
-            )
+            status, *details = self._scripts.admit(coupon_id, user_id, request_id)
+        if status != "accepted":
+            raise _refusal(coupon_id, status, details)
         return {
             "couponId": coupon_id,
             "userId": user_id,
@@ -96,7 +95,7 @@ class Coupons:
         """Tell what became of a user's request.
 
         Returns:
-            couponId, userId, requestId and status: pending, or issued with issuedAt
+            couponId, userId, requestId and status: pending, or issued or expired with issuedAt
             (RFC 3339).
 
         Raises:
@@ -105,61 +104,59 @@ class Coupons:
         """
         keys = self._keys
         with self._gate, self._client.pipeline(transaction=True) as snapshot:
-            snapshot.exists(keys.coupon(coupon_id))
+            snapshot.hmget(keys.coupon(coupon_id), "quantity", "expiresAt")
             snapshot.get(keys.user(coupon_id, user_id))
             snapshot.hget(keys.pending(coupon_id), user_id)
-            registered, mark, pending = snapshot.execute()
-        if not registered:
-            raise _unknown(coupon_id)
-        answer = {"couponId": coupon_id, "userId": user_id}
-        if mark:
-            request_id, _, log_id = mark.partition(" ")
-            answer |= {"requestId": request_id, "status": "issued"}
-            if log_id:  # marks of other systems have none
-                # A stream id begins with the server's clock in milliseconds.
-                answer["issuedAt"] = _instant(log_id.partition("-")[0])
-            return answer
-        if pending:
-            return {**answer, "requestId": pending, "status": "pending"}
-        raise NotRequested(f"this user has no request for {coupon_id}")
+            snapshot.time()
+            (quantity, expires_at), mark, pending, time = snapshot.execute()
+        if not quantity:
+            raise unknown(coupon_id)
+        if not mark and not pending:
+            raise NotRequested(f"this user has no request for {coupon_id}")
+        identity = {"couponId": coupon_id, "userId": user_id}
+        if not mark:
+            return {**identity, "requestId": pending.partition(" ")[0], "status": "pending"}
+        expired = expires_at and milliseconds(time) >= int(expires_at)
+        return {**identity, "status": "expired" if expired else "issued", **issuance(mark)}
 
     def numbers(self, coupon_id: str) -> dict[str, Any]:
-        """Count what has happened to a coupon, at one instant.
-
-        Returns:
-            couponId, quantity, stock, requested, issued, pending, registeredAt (RFC 3339)
-            and refusals by reason.
+        """Count what has happened to a coupon, at one instant; see `numbers.numbers`.
 
         Raises:
             UnknownCoupon: the coupon is not registered.
         """
-        keys = self._keys
         with self._gate, self._client.pipeline(transaction=True) as snapshot:
-            snapshot.hgetall(keys.coupon(coupon_id))
-            snapshot.get(keys.stock(coupon_id))
-            snapshot.get(keys.requested(coupon_id))
-            snapshot.hlen(keys.pending(coupon_id))
-            coupon, stock, requested, pending = snapshot.execute()
-        if not coupon:
-            raise _unknown(coupon_id)
-        quantity = int(coupon["quantity"])
-        return {
-            "couponId": coupon_id,
-            "quantity": quantity,
-            "stock": int(stock),
-            "requested": int(requested),
-            "issued": quantity - int(stock),
-            "pending": pending,
-            "registeredAt": _instant(coupon["registeredAt"]),
-            "refusals": {reason: int(coupon.get(reason, 0)) for reason in REFUSALS},
-        }
+            look(snapshot, self._keys, coupon_id)
+            snapshot.time()
+            *replies, time = snapshot.execute()
+        answer = numbers(coupon_id, replies, milliseconds(time))
+        if answer is None:
+            raise unknown(coupon_id)
+        return answer
 
 
-def _instant(ms: str) -> str:
-    """RFC 3339 of an instant given in milliseconds since 1970."""
-    instant = datetime.fromtimestamp(int(ms) / 1000, UTC)
-    return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _unknown(coupon_id: str) -> UnknownCoupon:
+def unknown(coupon_id: str) -> UnknownCoupon:
+    """The error for a coupon that is not registered."""
     return UnknownCoupon(f"no coupon {coupon_id} is registered")
+
+
+def _refusal(coupon_id: str, status: str, details: list[str]) -> Exception:
+    if status == "unknown_coupon":
+        return unknown(coupon_id)
+    if status == "not_open":
+        opens_at, wait_ms = details
+        return NotOpen(
+            f"{coupon_id} cannot be requested yet",
+            math.ceil(int(wait_ms) / 1000),
+            opensAt=instant(opens_at),
+        )
+    if status == "closed":
+        return Closed(f"{coupon_id} cannot be requested any more")
+    if status == "sold_out":
+        return SoldOut(f"every coupon of {coupon_id} is taken")
+    state, holder = details
+    return Duplicate(
+        f"this user's request for {coupon_id} is {state} already",
+        requestStatus=state,
+        requestId=holder,
+    )

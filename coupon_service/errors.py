@@ -48,13 +48,15 @@ class CouponError(Exception):
     """A request that is refused.
 
     `code` is stable and is what clients compare; `str()` of the error is for people;
+    `retry_after` is the number of seconds after which another try makes sense, if one does;
     `details` are further members of the answer, by name.
     """
 
     code = "refused"
 
-    def __init__(self, text: str, **details: object) -> None:
+    def __init__(self, text: str, retry_after: int | None = None, **details: object) -> None:
         super().__init__(text)
+        self.retry_after = retry_after
         self.details = details
 
 
@@ -68,6 +70,24 @@ class SoldOut(CouponError):
     """Raised when every place of the coupon is taken."""
 
     code = "sold_out"
+
+
+class NotOpen(CouponError):
+    """Raised when the coupon cannot be requested yet; `opensAt` says when."""
+
+    code = "not_open"
+
+
+class Closed(CouponError):
+    """Raised when the coupon cannot be requested any more."""
+
+    code = "closed"
+
+
+class InvalidWindow(CouponError):
+    """Raised unless opensAt < closesAt <= expiresAt, as far as they are given."""
+
+    code = "invalid_window"
 
 
 class Duplicate(CouponError):
@@ -86,6 +106,18 @@ class NotRequested(CouponError):
     """Raised when a user has neither a pending nor an issued request for the coupon."""
 
     code = "not_requested"
+
+
+class AdminDisabled(CouponError):
+    """Raised when something is asked that needs an admin token, and none is configured."""
+
+    code = "admin_disabled"
+
+
+class Unauthorized(CouponError):
+    """Raised when the admin token is missing or wrong."""
+
+    code = "unauthorized"
 
 
 class Unavailable(CouponError):

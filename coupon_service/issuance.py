@@ -14,9 +14,6 @@ from coupon_service.stream import Entry
 
 log = logging.getLogger(__name__)
 
-#: The words for the verdicts of issue.lua.
-DECISIONS = {0: "sold_out", 1: "issued", 2: "duplicate"}
-
 _FIELDS = {
     "couponId": re.compile(COUPON_ID),
     "userId": re.compile(USER_ID),
@@ -48,7 +45,8 @@ class Issuance:
         failure = None
         for entry, verdict in zip(sound, self._verdicts(sound), strict=True):
             if not isinstance(verdict, RedisError):
-                log.info("%s", _line(entry, DECISIONS[verdict]))
+                _, decision = verdict
+                log.info("%s", _line(entry, decision))
             elif is_corrupt_data(verdict):
                 self._put_aside(entry, str(verdict))
             else:
@@ -60,7 +58,7 @@ class Issuance:
             raise failure
         return len(entries)
 
-    def _verdicts(self, entries: list[Entry]) -> list[int | RedisError]:
+    def _verdicts(self, entries: list[Entry]) -> list[tuple[int, str] | RedisError]:
         if not entries:
             return []
         with self._client.pipeline(transaction=False) as pipeline:

@@ -22,7 +22,7 @@ class Keys:
         self.log = f"{prefix}coupon-log"
 
     def coupon(self, coupon_id: str) -> str:
-        """Hash: quantity, registeredAt (ms since 1970) and the counters of refusals."""
+        """Hash: quantity, the instants (ms since 1970) and the counters of refusals."""
         return f"{self.prefix}coupon:{coupon_id}"
 
     def stock(self, coupon_id: str) -> str:
@@ -34,8 +34,12 @@ class Keys:
         return f"{self.prefix}coupon:{coupon_id}:requested"
 
     def pending(self, coupon_id: str) -> str:
-        """Hash of userId to requestId: admitted and not yet decided."""
+        """Hash of userId to `<requestId> <id of the entry>`: admitted and not yet decided."""
         return f"{self.prefix}coupon:{coupon_id}:pending"
+
+    def issuances(self, coupon_id: str) -> str:
+        """Stream with one entry for each issuance mark: userId, under the id it has in the log."""
+        return f"{self.prefix}coupon:{coupon_id}:issuances"
 
     def user(self, coupon_id: str, user_id: str) -> str:
         """The issuance mark: `<requestId> <id of the entry in coupon-log>`."""

@@ -20,6 +20,8 @@ from coupon_service.config import environment
 HOST = "127.0.0.1"
 #: Seconds that the processes have between SIGTERM and SIGKILL.
 GRACE = 5.0
+#: The admin token unless another one is set.
+LOCAL_TOKEN = "local"
 
 
 def find_server() -> str:
@@ -43,11 +45,15 @@ def find_server() -> str:
 
 
 def server_command(program: str, port: int, folder: Path) -> list[str]:
-    """Give the command line of a server that keeps its data: AOF on, nothing evicted."""
+    """Give the command line of a server that keeps its data: AOF on, nothing evicted.
+
+    `everysec` is not enough: while an fsync is under way Redis answers before it writes, for up
+    to two seconds, and a server that is killed then forgets what it has acknowledged.
+    """
     return [
         *(program, "--bind", HOST, "--port", str(port), "--dir", str(folder)),
-        *("--appendonly", "yes", "--maxmemory-policy", "noeviction", "--save", ""),
-        *("--loglevel", "warning"),
+        *("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"),
+        *("--save", "", "--loglevel", "warning"),
     ]
 
 
@@ -74,6 +80,10 @@ def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
     )
     procfile = Path("Procfile").read_text(encoding="utf-8").splitlines()
     commands = dict(line.split(": ", 1) for line in procfile)
+    if "web" in names and not environment().get("COUPON_ADMIN_TOKEN"):
+        # Only this machine can reach the API: a token that everybody knows will do.
+        variables["COUPON_ADMIN_TOKEN"] = LOCAL_TOKEN
+        click.echo(f"COUPON_ADMIN_TOKEN={LOCAL_TOKEN}")
     locks = []
     if "redis" in names:
         if given_url:

@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two requests that try a Redis that did not answer.
 PROBE_EVERY = 1.0
+#: Seconds after which a client may ask again.
+RETRY_AFTER = 1
 
 _ASK_AGAIN = "the service cannot use its data at the moment, ask again"
 
@@ -57,7 +59,7 @@ class Gate(Outage):
         if probe_at is None:
             return
         if now < probe_at:
-            raise Unavailable(_ASK_AGAIN)
+            raise Unavailable(_ASK_AGAIN, RETRY_AFTER)
         self._probe_at = now + PROBE_EVERY
 
     def __exit__(
@@ -67,6 +69,6 @@ class Gate(Outage):
             self.begin(error)
             if isinstance(error, (ConnectionError, TimeoutError)):
                 self._probe_at = time.monotonic() + PROBE_EVERY
-            raise Unavailable(_ASK_AGAIN) from error
+            raise Unavailable(_ASK_AGAIN, RETRY_AFTER) from error
         self._probe_at = None
         self.end()

@@ -7,18 +7,20 @@ from flask import Flask, Response, jsonify
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from coupon_service.errors import CouponError
-
-#: Seconds after which a client may ask again when Redis could not be used.
-RETRY_AFTER = 1
+from coupon_service.errors import CouponError, Unauthorized
 
 #: HTTP status of the codes in `errors`.
 STATUS = {
     "sold_out": 400,
+    "unauthorized": 401,
+    "admin_disabled": 403,
     "unknown_coupon": 404,
     "not_requested": 404,
     "duplicate": 409,
+    "not_open": 409,
+    "closed": 409,
     "quantity_too_low": 409,
+    "invalid_window": 422,
     "unavailable": 503,
 }
 
@@ -36,8 +38,6 @@ def problem(status: int, code: str, detail: str, **members: object) -> Response:
     response = jsonify(body)
     response.status_code = status
     response.mimetype = "application/problem+json"
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["Retry-After"] = str(RETRY_AFTER)
     return response
 
 
@@ -49,7 +49,12 @@ def install(app: Flask) -> None:
 
 
 def _coupon_error(error: CouponError) -> Response:
-    return problem(STATUS[error.code], error.code, str(error), **error.details)
+    answer = problem(STATUS[error.code], error.code, str(error), **error.details)
+    if error.retry_after is not None:
+        answer.headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, Unauthorized):
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="admin", Basic realm="admin"'
+    return answer
 
 
 def _invalid_request(error: ValidationError) -> Response:

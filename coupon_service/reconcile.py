@@ -48,12 +48,13 @@ class Reconciliation:
         self,
         client: Redis,
         keys: Keys,
+        scripts: Scripts,
         coupon_ids: list[str],
         advance: Callable[[int], object] = lambda records: None,
     ) -> None:
         self._client: Any = client
         self._keys = keys
-        self._scripts = Scripts(client, keys)
+        self._scripts = scripts
         self._ids = coupon_ids
         self._advance = advance
 
@@ -98,9 +99,9 @@ class Reconciliation:
         So a mark that is there before the stream is read, and still is afterwards, without an
         entry in between, has lost its entry."""
         pending = {
-            (coupon_id, user_id, request_id)
+            (coupon_id, user_id, mark.partition(" ")[0])
             for coupon_id in self._ids
-            for user_id, request_id in self._client.hscan_iter(
+            for user_id, mark in self._client.hscan_iter(
                 self._keys.pending(coupon_id), count=PAGE
             )
         }
@@ -108,7 +109,8 @@ class Reconciliation:
             identity = entry.get("couponId"), entry.get("userId"), entry.get("requestId")
             pending.discard(identity)
         for coupon_id, user_id, request_id in sorted(pending):
-            if self._client.hget(self._keys.pending(coupon_id), user_id) == request_id:
+            mark = self._client.hget(self._keys.pending(coupon_id), user_id) or ""
+            if mark.partition(" ")[0] == request_id:
                 mended = fix and self._scripts.requeue(coupon_id, user_id, request_id)
                 yield Disagreement(
                     coupon_id, f"request {request_id} of {user_id!r} is not on the stream", mended

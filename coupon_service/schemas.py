@@ -1,10 +1,18 @@
-"""What the bodies of requests must look like. Fields that are not listed are refused."""
+"""What requests must look like. Fields that are not listed are refused."""
 
 import re
+from datetime import UTC, datetime
+from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from coupon_service.keys import COUPON_ID, REQUEST_ID, USER_ID
+from coupon_service.scripts import Declaration
+
+#: Coupons that can be registered at once.
+MOST_DECLARATIONS = 1000
+#: Issuances on one page.
+MOST_ISSUANCES = 1000
 
 _coupon_id = validate.Regexp(
     re.compile(rf"{COUPON_ID}\Z"), error="1 to 64 characters of A-Z a-z 0-9 . _ ~ -"
@@ -12,13 +20,33 @@ _coupon_id = validate.Regexp(
 _user_id = validate.Regexp(
     re.compile(rf"{USER_ID}\Z"), error="1 to 128 characters without control characters"
 )
+_WINDOW = ("opensAt", "closesAt", "expiresAt")
+
+
+class Instant(fields.AwareDateTime):
+    """RFC 3339 with an offset, loaded as milliseconds since 1970."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        loaded: datetime = super()._deserialize(value, *args, **kwargs)
+        if loaded < datetime(1970, 1, 2, tzinfo=UTC):
+            raise ValidationError("too early")
+        return int(loaded.timestamp() * 1000)
 
 
 class RegisterSchema(Schema):
-    """Body of POST /api/coupons/register."""
+    """A coupon in the body of POST /api/coupons/register; loads a Declaration."""
 
     coupon_id = fields.String(data_key="couponId", required=True, validate=_coupon_id)
     quantity = fields.Integer(required=True, strict=True, validate=validate.Range(1, 10**9))
+    opensAt = Instant(allow_none=True)
+    closesAt = Instant(allow_none=True)
+    expiresAt = Instant(allow_none=True)
+
+    @post_load
+    def declare(self, loaded: dict[str, Any], **_: Any) -> Declaration:
+        """Make the Declaration; a part of the window that is not given stays as it is."""
+        window = {name: loaded[name] for name in _WINDOW if name in loaded}
+        return Declaration(loaded["coupon_id"], loaded["quantity"], window)
 
 
 class RequestSchema(Schema):
@@ -26,6 +54,27 @@ class RequestSchema(Schema):
 
     coupon_id = fields.String(data_key="couponId", required=True, validate=_coupon_id)
     user_id = fields.String(data_key="userId", required=True, validate=_user_id)
+
+
+class IssuancesSchema(Schema):
+    """Query of GET /api/coupons/{couponId}/issuances."""
+
+    limit = fields.Integer(load_default=100, validate=validate.Range(1, MOST_ISSUANCES))
+    before = fields.String(load_default="", validate=validate.Regexp(r"\d{1,19}-\d{1,19}\Z"))
+    user_id = fields.String(data_key="userId", load_default=None, validate=_user_id)
+    format = fields.String(load_default="json", validate=validate.OneOf(["json", "csv"]))
+
+
+def declarations(body: Any) -> list[Declaration]:
+    """Load one coupon or a list of them; raises ValidationError."""
+    if not isinstance(body, list):
+        return [RegisterSchema().load(body)]
+    if not 1 <= len(body) <= MOST_DECLARATIONS:
+        raise ValidationError(f"1 to {MOST_DECLARATIONS} coupons")
+    loaded: list[Declaration] = RegisterSchema(many=True).load(body)
+    if len({declaration.coupon_id for declaration in loaded}) < len(loaded):
+        raise ValidationError("a couponId occurs twice")
+    return loaded
 
 
 def idempotency_key(value: str) -> str:

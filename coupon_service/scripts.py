@@ -2,7 +2,7 @@
 
 import json
 from importlib import resources
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from redis import Redis
 from redis.client import Pipeline
@@ -11,14 +11,28 @@ from redis.commands.core import Script
 from coupon_service.keys import GROUP, Keys
 
 
+class Declaration(NamedTuple):
+    """What is registered: a quantity of 1 or more, and what of the window is to change.
+
+    `window` maps opensAt, closesAt and expiresAt to milliseconds since 1970, or to None for
+    none; a name that is missing stays as it is.
+    """
+
+    coupon_id: str
+    quantity: int
+    window: dict[str, int | None] = {}
+
+
 class Scripts:
     """The scripts of one installation; each runs atomically on the server.
 
+    `retention` is the number of seconds for which a coupon is kept after it has expired.
     Every method raises `redis.exceptions.RedisError`: a connection error or an error reply.
     """
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
+    def __init__(self, client: Redis, keys: Keys, retention: float) -> None:
         self.keys = keys
+        self._retention_ms = int(retention * 1000)
 
         def script(name: str) -> Script:
             source = resources.files("coupon_service") / "lua" / f"{name}.lua"
@@ -27,34 +41,44 @@ class Scripts:
         self._register = script("register")
         self._admit = script("admit")
         self._issue = script("issue")
+        self._cancel = script("cancel")
+        self._close = script("close")
+        self._delete = script("delete")
         self._dead_letter = script("dead_letter")
         self._remove_consumer = script("remove_consumer")
         self._requeue = script("requeue")
 
-    def register(self, coupon_id: str, quantity: int) -> tuple[str, int, int, int]:
-        """Declare a coupon.
+    def register(self, declarations: list[Declaration]) -> list[Any]:
+        """Declare coupons, all of them or none.
 
         Returns:
-            (status, quantity, stock, requested) as they are afterwards; status is
-            registered, unchanged, changed or quantity_too_low.
+            [registered], then quantity, stock and requested of each as they are afterwards; or
+            [quantity_too_low or invalid_window, couponId, quantity, requested] of the first one
+            that is refused.
         """
         keys = self.keys
-        reply: Any = self._register(
-            keys=[
+        names: list[str] = [keys.coupons]
+        values: list[str | int] = [self._retention_ms]
+        for coupon_id, quantity, window in declarations:
+            names += [
                 keys.coupon(coupon_id),
                 keys.stock(coupon_id),
                 keys.requested(coupon_id),
-                keys.coupons,
-            ],
-            args=[coupon_id, quantity],
-        )
-        return cast("tuple[str, int, int, int]", tuple(reply))
+                keys.pending(coupon_id),
+                keys.issuances(coupon_id),
+            ]
+            values += [coupon_id, keys.user(coupon_id, ""), quantity]
+            for name in ("opensAt", "closesAt", "expiresAt"):
+                instant = window.get(name, "")
+                values.append("none" if instant is None else instant)
+        return cast("list[Any]", self._register(keys=names, args=values))
 
     def admit(self, coupon_id: str, user_id: str, request_id: str) -> list[str]:
         """Take a place for the user and put the request on the stream.
 
         Returns:
-            [accepted], [sold_out], [unknown_coupon], or
+            [accepted], [sold_out], [closed], [unknown_coupon],
+            [not_open, opensAt (ms), ms until then], or
             [duplicate, pending or issued, request id that holds the place].
         """
         keys = self.keys
@@ -66,15 +90,15 @@ class Scripts:
                 keys.pending(coupon_id),
                 keys.requests,
             ],
-            args=[coupon_id, user_id, request_id],
+            args=[coupon_id, user_id, request_id, self._retention_ms],
         )
         return cast("list[str]", reply)
 
     def issue(
         self, pipeline: Pipeline, coupon_id: str, user_id: str, request_id: str, entry_id: str
     ) -> None:
-        """Queue the decision of one entry on `pipeline`; its result will be the verdict:
-        0 no stock, 1 issued, 2 the user has one already."""
+        """Queue the decision of one entry on `pipeline`; its result will be [verdict, decision]:
+        0 no stock, 1 issued, 2 the user has one already, and the word for it."""
         keys = self.keys
         self._issue(
             keys=[
@@ -85,10 +109,63 @@ class Scripts:
                 keys.coupon(coupon_id),
                 keys.requests,
                 keys.log,
+                keys.issuances(coupon_id),
             ],
-            args=[coupon_id, user_id, request_id, entry_id, GROUP],
+            args=[coupon_id, user_id, request_id, entry_id, GROUP, self._retention_ms],
             client=pipeline,
         )
+
+    def cancel(self, coupon_id: str, user_id: str) -> list[str]:
+        """Take a user's coupon or pending request back.
+
+        Returns:
+            [cancelled, pending or issued, request id], [not_requested] or [unknown_coupon].
+        """
+        keys = self.keys
+        reply: Any = self._cancel(
+            keys=[
+                keys.stock(coupon_id),
+                keys.user(coupon_id, user_id),
+                keys.requested(coupon_id),
+                keys.pending(coupon_id),
+                keys.requests,
+                keys.log,
+                keys.issuances(coupon_id),
+                keys.coupon(coupon_id),
+            ],
+            args=[coupon_id, user_id, GROUP],
+        )
+        return cast("list[str]", reply)
+
+    def close(self, coupon_id: str) -> list[str]:
+        """Close a coupon now.
+
+        Returns:
+            [closed, closesAt (ms)] or [unknown_coupon].
+        """
+        return cast("list[str]", self._close(keys=[self.keys.coupon(coupon_id)]))
+
+    def delete(self, coupon_id: str) -> list[Any]:
+        """End a coupon and remove all its keys.
+
+        Returns:
+            [deleted, number that was issued, number that was pending] or [unknown_coupon].
+        """
+        keys = self.keys
+        reply: Any = self._delete(
+            keys=[
+                keys.coupon(coupon_id),
+                keys.stock(coupon_id),
+                keys.requested(coupon_id),
+                keys.pending(coupon_id),
+                keys.issuances(coupon_id),
+                keys.coupons,
+                keys.requests,
+                keys.log,
+            ],
+            args=[coupon_id, keys.user(coupon_id, ""), GROUP],
+        )
+        return cast("list[Any]", reply)
 
     def dead_letter(self, entry_id: str, fields: dict[str, str], reason: str) -> bool:
         """Move an entry to the stream of dead letters, its fields as JSON.

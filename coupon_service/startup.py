@@ -5,6 +5,8 @@ import logging
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from coupon_service.config import Config
+
 log = logging.getLogger(__name__)
 
 #: Fields of INFO, their only good value, and what another one means.
@@ -22,8 +24,12 @@ _EXPECTED: list[tuple[str, str | int, str]] = [
 ]
 
 
-def check(client: Redis, key_prefix: str) -> None:
-    """Log one line for each thing about Redis that would break a promise of the service."""
+def check(client: Redis, config: Config) -> None:
+    """Log one line for each thing that would break a promise of the service: what INFO tells of
+    Redis, and a missing admin token."""
+    if not config.admin_token:
+        log.warning("COUPON_ADMIN_TOKEN is not set: ANYBODY may register coupons, and nobody may "
+                    "list, cancel, delete or export")
     try:
         info = client.info()
     except ResponseError:
@@ -35,6 +41,6 @@ def check(client: Redis, key_prefix: str) -> None:
         )
         return
     for field, good, text in _EXPECTED:
-        tagged = field == "cluster_enabled" and "{" in key_prefix
+        tagged = field == "cluster_enabled" and "{" in config.key_prefix
         if info.get(field, good) != good and not tagged:
             log.warning("%s (%s:%s)", text, field, info[field])

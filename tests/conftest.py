@@ -12,7 +12,7 @@ from coupon_service.config import Config
 from coupon_service.connection import connect
 from coupon_service.coupons import Coupons
 from tests.processes import Process, Server
-from tests.state import KEYS
+from tests.state import coupons_on
 from worker import Worker
 
 CONFIG = Config()
@@ -34,19 +34,25 @@ def real_client(shared_server: Server) -> Iterator[Redis]:
         yield client
 
 
-@pytest.fixture(params=["fake", "real"])
-def client(request: pytest.FixtureRequest) -> Redis:
-    """A client of an empty server."""
-    if request.param == "real":
-        return request.getfixturevalue("real_client")
+@pytest.fixture
+def fake_client() -> Redis:
+    """A client of a server in this process."""
     return fakeredis.FakeRedis(
         decode_responses=True, encoding_errors="surrogateescape", protocol=2
     )
 
 
+@pytest.fixture(params=["fake", "real"])
+def client(request: pytest.FixtureRequest) -> Redis:
+    """A client of an empty server."""
+    if request.param == "real":
+        return request.getfixturevalue("real_client")
+    return request.getfixturevalue("fake_client")
+
+
 @pytest.fixture
 def coupons(client: Redis) -> Coupons:
-    return Coupons(client, KEYS)
+    return coupons_on(client)
 
 
 @pytest.fixture

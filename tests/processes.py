@@ -20,7 +20,7 @@ from coupon_service.local import HOST, find_server, server_command
 ROOT = Path(__file__).parent.parent
 
 #: Seconds that anything here may take before a test fails.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:

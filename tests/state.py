@@ -2,10 +2,27 @@
 
 from redis import Redis
 
+from coupon_service.administration import Administration
+from coupon_service.config import Config
+from coupon_service.coupons import Coupons
 from coupon_service.keys import Keys
+from coupon_service.outage import Gate
+from coupon_service.scripts import Scripts
 from worker import Worker
 
 KEYS = Keys()
+
+
+def scripts_on(client: Redis, keys: Keys = KEYS) -> Scripts:
+    return Scripts(client, keys, Config.retention)
+
+
+def coupons_on(client: Redis, keys: Keys = KEYS) -> Coupons:
+    return Coupons(client, keys, scripts_on(client, keys), Gate())
+
+
+def administration_on(client: Redis, keys: Keys = KEYS) -> Administration:
+    return Administration(client, keys, scripts_on(client, keys), Gate())
 
 
 def drain(client: Redis, worker: Worker) -> None:
@@ -28,15 +45,26 @@ def everything(client: Redis) -> dict[str, object]:
     return {key: readers[client.type(key)](key) for key in client.scan_iter()}
 
 
-def assert_consistent(client: Redis, coupon_id: str) -> None:
+def assert_consistent(client: Redis, *coupon_ids: str) -> None:
     """Check, from the marks and the log and not from counters, that all counters agree."""
+    marks = set(client.scan_iter(KEYS.user("*", "*"), count=1000))
+    holders = set[tuple[str, str]]()
+    for _, entry in client.xrange(KEYS.log):
+        pair = entry["couponId"], entry["userId"]
+        if entry["decision"] == "issued":
+            assert pair not in holders, "issued twice"
+            holders.add(pair)
+        elif entry["decision"] == "cancelled":
+            holders.discard(pair)
+    for coupon_id in coupon_ids:
+        users = {user for coupon, user in holders if coupon == coupon_id}
+        _assert_consistent(client, coupon_id, users, marks)
+
+
+def _assert_consistent(client: Redis, coupon_id: str, issued: set[str], marks: set[str]) -> None:
+    start = KEYS.user(coupon_id, "")
+    assert {start + user for user in issued} == {mark for mark in marks if mark.startswith(start)}
     coupon = client.hgetall(KEYS.coupon(coupon_id))
-    marks = list(client.scan_iter(KEYS.user(coupon_id, "*")))
-    issued = [
-        entry["userId"] for _, entry in client.xrange(KEYS.log)
-        if entry["couponId"] == coupon_id and entry["decision"] == "issued"
-    ]
-    assert sorted(KEYS.user(coupon_id, user) for user in issued) == sorted(marks)
     stock = int(client.get(KEYS.stock(coupon_id)))
     assert stock >= 0
     assert int(coupon["quantity"]) == stock + len(issued)

@@ -4,6 +4,7 @@ import io
 
 import pytest
 
+from coupon_service.scripts import Declaration
 from tests.state import everything
 
 REGISTER, REQUEST = "/api/coupons/register", "/api/coupons/request"
@@ -12,7 +13,7 @@ REGISTER, REQUEST = "/api/coupons/register", "/api/coupons/request"
 @pytest.fixture
 def post(http, client, coupons):
     """Post raw bytes to an installation with one coupon; check that nothing changes."""
-    coupons.register("A", 3)
+    coupons.register(Declaration("A", 3))
 
     def post(path, body, content_type="application/json", **headers):
         before = everything(client)
@@ -134,7 +135,7 @@ def test_bad_idempotency_key_is_422(post, key):
         ("GET", "/api/coupons/A/users/a%0A", 404, "not_found"),
         ("GET", REQUEST + "/", 404, "not_found"),
         ("PUT", REGISTER, 405, "method_not_allowed"),
-        ("DELETE", REQUEST, 405, "method_not_allowed"),
+        ("PATCH", REQUEST, 405, "method_not_allowed"),
     ],
 )
 def test_answers_of_the_framework_are_problems_too(http, method, path, status, code):

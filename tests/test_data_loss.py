@@ -6,19 +6,19 @@ from contextlib import nullcontext
 import pytest
 
 from coupon_service.connection import connect
-from coupon_service.coupons import Coupons
 from coupon_service.errors import SoldOut
 from coupon_service.keys import GROUP
 from coupon_service.reconcile import Reconciliation
+from coupon_service.scripts import Declaration
 from tests.conftest import CONFIG
 from tests.processes import wait_until, worker
-from tests.state import KEYS, assert_consistent, drain
+from tests.state import KEYS, assert_consistent, coupons_on, drain, scripts_on
 from worker import Worker
 
 
 @pytest.fixture
 def coupons_of(own_server):
-    return Coupons(connect(own_server.url, 5, 1), KEYS)
+    return coupons_on(connect(own_server.url, 5, 1))
 
 
 def blocked(client):
@@ -35,7 +35,7 @@ def aof_tail(server):
 @pytest.mark.parametrize("cut", [1, 7, 60, 150, 333, 1000])
 def test_torn_aof_tail_never_splits_a_script(own_server, coupons_of, cut):
     client = own_server.client()
-    coupons_of.register("A", 100)
+    coupons_of.register(Declaration("A", 100))
     for number in range(20):
         coupons_of.request("A", f"u{number}", "r")
     deciding = Worker(connect(own_server.url, 5, 0), CONFIG)
@@ -74,7 +74,7 @@ def test_worker_goes_on_when_what_it_waits_for_vanishes(
     client = own_server.client()
     wait_until(lambda: blocked(client), "the worker to wait for requests")
     lose(client)
-    coupons_of.register("A", 5)
+    coupons_of.register(Declaration("A", 5))
     coupons_of.request("A", "u", "r")
     wait_until(lambda: coupons_of.user("A", "u")["status"] == "issued", "the request to be issued")
     assert process.popen.poll() is None
@@ -85,7 +85,7 @@ def test_lost_group_loses_neither_unread_nor_pending_entries(
     own_server, launch, coupons_of, tmp_path
 ):
     client = own_server.client()
-    coupons_of.register("A", 10)
+    coupons_of.register(Declaration("A", 10))
     for number in range(10):
         coupons_of.request("A", f"u{number}", "r")
     client.xgroup_create(KEYS.requests, GROUP, id="0")
@@ -101,7 +101,7 @@ def test_entries_trimmed_while_pending_are_shown_mended_and_issued(
     own_server, launch, coupons_of, tmp_path
 ):
     client = own_server.client()
-    coupons_of.register("A", 10)
+    coupons_of.register(Declaration("A", 10))
     for number in range(10):
         coupons_of.request("A", f"u{number}", "r")
     client.xgroup_create(KEYS.requests, GROUP, id="0")
@@ -112,7 +112,7 @@ def test_entries_trimmed_while_pending_are_shown_mended_and_issued(
     wait_until(lambda: client.xpending(KEYS.requests, GROUP)["pending"] == 0, "none to be held")
     assert coupons_of.numbers("A")["issued"] == 3
     assert_consistent(client, "A")
-    found = list(Reconciliation(own_server.client(), KEYS, ["A"]).run(fix=True))
+    found = list(Reconciliation(client, KEYS, scripts_on(client), ["A"]).run(fix=True))
     assert [disagreement.mended for disagreement in found] == [True] * 7
     wait_until(lambda: coupons_of.numbers("A")["issued"] == 10, "everybody to get one")
     assert_consistent(client, "A")
@@ -124,8 +124,8 @@ def test_clock_that_was_set_back_changes_no_order_and_loses_nothing(real_client)
     real_client.xgroup_create(KEYS.requests, GROUP, id="0", mkstream=True)
     for stream in (KEYS.requests, KEYS.log):
         real_client.xdel(stream, real_client.xadd(stream, {"x": "y"}, id=f"{tomorrow}-0"))
-    coupons = Coupons(real_client, KEYS)
-    coupons.register("A", 3)
+    coupons = coupons_on(real_client)
+    coupons.register(Declaration("A", 3))
     for number in range(5):
         with pytest.raises(SoldOut) if number >= 3 else nullcontext():
             coupons.request("A", f"u{number}", "r")

@@ -3,18 +3,17 @@
 import pytest
 
 from coupon_service.config import Config
-from coupon_service.coupons import Coupons
 from coupon_service.errors import SoldOut
 from coupon_service.keys import GROUP, Keys
-from coupon_service.scripts import Scripts
-from tests.state import KEYS, assert_consistent, drain, everything
+from coupon_service.scripts import Declaration
+from tests.state import KEYS, assert_consistent, coupons_on, drain, everything, scripts_on
 from worker import Worker
 
 
 @pytest.fixture
 def decide(client):
     """Read one new entry as a consumer does, and decide it; an entry can be given again."""
-    scripts = Scripts(client, KEYS)
+    scripts = scripts_on(client)
 
     def decide(entry=None):
         if entry is None:
@@ -25,7 +24,7 @@ def decide(client):
                 pipeline, fields["couponId"], fields["userId"],
                 fields.get("requestId", entry_id), entry_id,
             )
-            [verdict] = pipeline.execute()
+            [[verdict, _]] = pipeline.execute()
         return verdict, entry
 
     client.xgroup_create(KEYS.requests, GROUP, id="0", mkstream=True)
@@ -42,7 +41,7 @@ def decisions(client):
 
 
 def test_admitted_request_is_issued(client, coupons, decide):
-    coupons.register("A", 1)
+    coupons.register(Declaration("A", 1))
     coupons.request("A", "u", "r")
     verdict, (entry_id, _) = decide()
     assert verdict == 1
@@ -60,7 +59,7 @@ def test_admitted_request_is_issued(client, coupons, decide):
 
 
 def test_redelivered_entry_gets_the_same_verdict_and_changes_nothing(client, coupons, decide):
-    coupons.register("A", 2)
+    coupons.register(Declaration("A", 2))
     coupons.request("A", "u", "r")
     verdict, entry = decide()
     before = everything(client)
@@ -69,7 +68,7 @@ def test_redelivered_entry_gets_the_same_verdict_and_changes_nothing(client, cou
 
 
 def test_verdicts_for_another_producer_are_those_of_the_original(client, coupons, decide):
-    coupons.register("A", 2)
+    coupons.register(Declaration("A", 2))
     for user in ("u1", "u1", "u2", "u3", "u1"):
         foreign(client, user)
     assert [decide()[0] for _ in range(5)] == [1, 2, 1, 0, 0]
@@ -78,12 +77,14 @@ def test_verdicts_for_another_producer_are_those_of_the_original(client, coupons
         ("u1", "sold_out"),
     ]
     assert client.get(KEYS.requested("A")) == "2"
-    assert coupons.numbers("A")["refusals"] == {"duplicate": 1, "sold_out": 2}
+    assert coupons.numbers("A")["refusals"] == {
+        "duplicate": 1, "sold_out": 2, "not_open": 0, "closed": 0,
+    }
     assert_consistent(client, "A")
 
 
 def test_foreign_entry_cannot_take_the_place_of_an_admitted_request(client, coupons, decide):
-    coupons.register("A", 1)
+    coupons.register(Declaration("A", 1))
     foreign(client, "foreign")
     coupons.request("A", "admitted", "r")
     assert decide()[0] == 0
@@ -93,7 +94,7 @@ def test_foreign_entry_cannot_take_the_place_of_an_admitted_request(client, coup
 
 
 def test_foreign_entry_of_a_user_who_is_pending_is_a_duplicate(client, coupons, decide):
-    coupons.register("A", 5)
+    coupons.register(Declaration("A", 5))
     foreign(client, "u")
     coupons.request("A", "u", "r")
     assert [decide()[0], decide()[0]] == [2, 1]
@@ -101,7 +102,7 @@ def test_foreign_entry_of_a_user_who_is_pending_is_a_duplicate(client, coupons, 
 
 
 def test_foreign_issuance_takes_a_place_of_the_quantity(client, coupons, decide):
-    coupons.register("A", 1)
+    coupons.register(Declaration("A", 1))
     foreign(client, "u")
     assert decide()[0] == 1
     with pytest.raises(SoldOut):
@@ -111,13 +112,13 @@ def test_foreign_issuance_takes_a_place_of_the_quantity(client, coupons, decide)
 
 @pytest.mark.parametrize("top_up", [False, True])
 def test_redelivered_refusal_is_neither_issued_nor_counted_again(client, coupons, decide, top_up):
-    coupons.register("A", 1)
+    coupons.register(Declaration("A", 1))
     foreign(client, "u1")
     foreign(client, "u2")
     decide()
     verdict, entry = decide()
     if top_up:
-        coupons.register("A", 2)
+        coupons.register(Declaration("A", 2))
     before = everything(client)
     assert decide(entry)[0] == verdict == 0
     assert everything(client) == before
@@ -126,12 +127,12 @@ def test_redelivered_refusal_is_neither_issued_nor_counted_again(client, coupons
 def test_entry_for_an_unknown_coupon_has_no_stock_and_leaves_only_the_log(client, decide):
     foreign(client, "u", coupon="NONE")
     assert decide()[0] == 0
-    assert decisions(client) == [("u", "sold_out")]
+    assert decisions(client) == [("u", "unknown_coupon")]
     assert set(everything(client)) <= {KEYS.requests, KEYS.log}
 
 
 def test_mark_of_another_system_makes_an_admitted_request_a_duplicate(client, coupons, decide):
-    coupons.register("A", 2)
+    coupons.register(Declaration("A", 2))
     coupons.request("A", "u", "r")
     client.set("coupon:A:user:u", "issued")
     assert decide()[0] == 2
@@ -141,7 +142,7 @@ def test_mark_of_another_system_makes_an_admitted_request_a_duplicate(client, co
 
 
 def test_admitted_request_without_stock_gives_its_place_back(client, coupons, decide):
-    coupons.register("A", 1)
+    coupons.register(Declaration("A", 1))
     coupons.request("A", "u", "r")
     client.set(KEYS.stock("A"), "0")
     assert decide()[0] == 0
@@ -150,7 +151,7 @@ def test_admitted_request_without_stock_gives_its_place_back(client, coupons, de
 
 
 def test_entry_deleted_from_the_stream_in_the_hands_of_a_worker_is_issued(client, coupons, decide):
-    coupons.register("A", 1)
+    coupons.register(Declaration("A", 1))
     coupons.request("A", "u", "r")
     [[_, [entry]]] = client.xreadgroup(GROUP, "test", {KEYS.requests: ">"}, count=1)
     client.delete(KEYS.requests)
@@ -159,8 +160,8 @@ def test_entry_deleted_from_the_stream_in_the_hands_of_a_worker_is_issued(client
 
 
 def test_prefix_goes_before_every_key(client):
-    coupons = Coupons(client, Keys("{0}:"))
-    coupons.register("A", 1)
+    coupons = coupons_on(client, Keys("{0}:"))
+    coupons.register(Declaration("A", 1))
     coupons.request("A", "u", "r")
     worker = Worker(client, Config(key_prefix="{0}:"))
     while client.xlen("{0}:coupon-requests"):
@@ -171,7 +172,7 @@ def test_prefix_goes_before_every_key(client):
 
 def test_many_coupons_share_the_stream(client, coupons, worker):
     for coupon in ("A", "B"):
-        coupons.register(coupon, 2)
+        coupons.register(Declaration(coupon, 2))
         for user in ("u1", "u2"):
             coupons.request(coupon, user, f"{coupon}-{user}")
     drain(client, worker)

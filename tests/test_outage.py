@@ -173,6 +173,6 @@ def test_worker_stops_in_time_while_the_server_hangs(own_server, launch, tmp_pat
 def test_app_boots_without_redis_and_says_what_to_start(own_server, caplog):
     with faults.refused(own_server):
         app = create_app(Config(redis_url=own_server.url))
-        startup.check(app.extensions["redis"], "")
+        startup.check(app.extensions["redis"], Config(admin_token="x"))
     assert len(caplog.messages) == 1
     assert "flask up redis" in caplog.messages[0]

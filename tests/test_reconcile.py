@@ -6,19 +6,19 @@ import pytest
 from click.testing import CliRunner
 
 from coupon_service.cli import coupons as command
-from coupon_service.coupons import Coupons
 from coupon_service.reconcile import Reconciliation
+from coupon_service.scripts import Declaration
 from tests.conftest import CONFIG
-from tests.state import KEYS, drain, everything
+from tests.state import KEYS, coupons_on, drain, everything, scripts_on
 from worker import Worker
 
 
 @pytest.fixture
 def a_campaign(real_client):
     """Coupon A: 5, of which 2 are issued and 2 pending; coupon B: untouched."""
-    coupons = Coupons(real_client, KEYS)
+    coupons = coupons_on(real_client)
     for coupon in ("A", "B"):
-        coupons.register(coupon, 5)
+        coupons.register(Declaration(coupon, 5))
     for user in ("i1", "i2"):
         coupons.request("A", user, f"r-{user}")
     drain(real_client, Worker(real_client, CONFIG))
@@ -92,8 +92,8 @@ def test_fix_puts_a_lost_request_on_the_stream_again_and_it_is_issued(a_campaign
     assert output[0] == "A: request r-p1 of 'p1' is not on the stream (mended)"
     assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
     drain(a_campaign, Worker(a_campaign, CONFIG))
-    assert Coupons(a_campaign, KEYS).user("A", "p1")["requestId"] == "r-p1"
-    assert Coupons(a_campaign, KEYS).numbers("A")["issued"] == 4
+    assert coupons_on(a_campaign).user("A", "p1")["requestId"] == "r-p1"
+    assert coupons_on(a_campaign).numbers("A")["issued"] == 4
 
 
 def test_fix_leaves_alone_what_is_not_certain(a_campaign, run):
@@ -111,13 +111,13 @@ def test_dead_letter_is_sent_again_once_the_coupon_is_mended(a_campaign, run):
     assert run("--fix")[0] == 0
     drain(a_campaign, Worker(a_campaign, CONFIG))
     assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
-    assert Coupons(a_campaign, KEYS).user("A", "p2")["status"] == "issued"
+    assert coupons_on(a_campaign).user("A", "p2")["status"] == "issued"
 
 
 def test_running_service_is_not_taken_for_a_disagreement(real_client):
     """Requests are admitted and decided all the time while the records are read."""
-    coupons = Coupons(real_client, KEYS)
-    coupons.register("A", 100_000)
+    coupons = coupons_on(real_client)
+    coupons.register(Declaration("A", 100_000))
     worker = Worker(real_client, CONFIG)
     done = threading.Event()
 
@@ -133,7 +133,8 @@ def test_running_service_is_not_taken_for_a_disagreement(real_client):
     serving.start()
     try:
         for _ in range(30):
-            assert list(Reconciliation(real_client, KEYS, ["A"]).run(fix=False)) == []
+            reconciliation = Reconciliation(real_client, KEYS, scripts_on(real_client), ["A"])
+            assert list(reconciliation.run(fix=False)) == []
     finally:
         done.set()
         serving.join()

@@ -3,15 +3,16 @@
 import pytest
 
 from coupon_service import startup
+from coupon_service.config import Config
 from coupon_service.connection import connect
 from tests import faults
 
 
 @pytest.fixture
 def said(own_server, caplog):
-    def said(prefix=""):
+    def said():
         caplog.clear()
-        startup.check(connect(own_server.url, 1, 0), prefix)
+        startup.check(connect(own_server.url, 1, 0), Config(admin_token="x"))
         return caplog.messages
 
     return said
@@ -61,11 +62,17 @@ def test_server_that_refuses_info_is_left_in_peace(own_server, said):
         assert said() == []
 
 
+def test_missing_admin_token_is_said_loudly(own_server, caplog):
+    startup.check(connect(own_server.url, 1, 0), Config())
+    [line] = caplog.messages
+    assert "COUPON_ADMIN_TOKEN is not set: ANYBODY may register" in line
+
+
 @pytest.mark.parametrize("prefix, lines", [("", 1), ("coupons:", 1), ("{coupons}:", 0)])
 def test_cluster_node_without_a_hash_tag(monkeypatch, caplog, prefix, lines):
     class Node:
         def info(self):
             return {"cluster_enabled": 1}
 
-    startup.check(Node(), prefix)
+    startup.check(Node(), Config(key_prefix=prefix, admin_token="x"))
     assert len(caplog.messages) == lines

@@ -182,5 +182,7 @@ def test_private_server_keeps_its_data_and_evicts_nothing(up):
     wait_until(lambda: listens(running.redis_port), "the server to listen")
     server = Server.__new__(Server)
     server.url = f"redis://{HOST}:{running.redis_port}/0"
-    settings = server.client().config_get("appendonly", "maxmemory-policy")
-    assert settings == {"appendonly": "yes", "maxmemory-policy": "noeviction"}
+    settings = server.client().config_get("appendonly", "appendfsync", "maxmemory-policy")
+    assert settings == {
+        "appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction",
+    }

@@ -7,16 +7,15 @@ import pytest
 from redis.exceptions import ConnectionError, ResponseError
 
 from coupon_service.config import Config
-from coupon_service.coupons import Coupons
 from coupon_service.keys import GROUP
-from coupon_service.scripts import Scripts
-from tests.state import KEYS, assert_consistent, drain, everything
+from coupon_service.scripts import Declaration
+from tests.state import KEYS, assert_consistent, coupons_on, drain, everything, scripts_on
 from worker import Worker
 
 
 def test_decision_is_logged_as_one_line_of_key_value(client, coupons, worker, caplog):
     caplog.set_level(logging.INFO)
-    coupons.register("A", 1)
+    coupons.register(Declaration("A", 1))
     coupons.request("A", 'Kim "=', "r")
     drain(client, worker)
     assert caplog.messages == [
@@ -28,7 +27,7 @@ def test_log_line_of_a_foreign_entry_names_the_entry_as_its_request(
     client, coupons, worker, caplog
 ):
     caplog.set_level(logging.INFO)
-    coupons.register("A", 1)
+    coupons.register(Declaration("A", 1))
     entry_id = client.xadd(KEYS.requests, {"couponId": "A", "userId": "u"})
     drain(client, worker)
     assert caplog.messages == [f"couponId=A userId=u requestId={entry_id} decision=issued"]
@@ -48,7 +47,7 @@ POISON = {
 @pytest.mark.parametrize("name", POISON)
 def test_malformed_entry_is_a_dead_letter_and_the_others_flow(client, coupons, worker, name):
     fields, reason = POISON[name]
-    coupons.register("A", 2)
+    coupons.register(Declaration("A", 2))
     coupons.request("A", "u1", "r")
     poison_id = client.xadd(KEYS.requests, fields)
     coupons.request("A", "u2", "r")
@@ -87,7 +86,7 @@ def test_corrupt_coupon_makes_dead_letters_and_the_others_flow(
     client, coupons, worker, corrupt, word
 ):
     for coupon in ("A", "B"):
-        coupons.register(coupon, 1)
+        coupons.register(Declaration(coupon, 1))
         coupons.request(coupon, "u", "r")
     corrupt(client)
     drain(client, worker)
@@ -101,7 +100,7 @@ def test_corrupt_coupon_makes_dead_letters_and_the_others_flow(
 
 def test_log_of_another_type_loses_no_request(client, coupons, worker):
     """It concerns every entry, so it is waited for, and no entry becomes a dead letter."""
-    coupons.register("A", 1)
+    coupons.register(Declaration("A", 1))
     coupons.request("A", "u", "r")
     client.set(KEYS.log, "not a stream")
     before = everything(client)
@@ -117,7 +116,7 @@ def test_log_of_another_type_loses_no_request(client, coupons, worker):
 
 
 def test_dead_letters_that_cannot_be_written_hold_up_nobody_in_the_batch(client, coupons, worker):
-    coupons.register("A", 1)
+    coupons.register(Declaration("A", 1))
     client.xadd(KEYS.requests, {"x": "y"})
     coupons.request("A", "u", "r")
     client.set(KEYS.dead, "not a stream")
@@ -131,7 +130,7 @@ def test_dead_letters_that_cannot_be_written_hold_up_nobody_in_the_batch(client,
 def test_dead_letter_sent_twice_is_written_once(client, coupons, worker):
     client.xadd(KEYS.requests, {"x": "y"})
     [(entry_id, fields)] = client.xrange(KEYS.requests)
-    scripts = Scripts(client, KEYS)
+    scripts = scripts_on(client)
     client.xgroup_create(KEYS.requests, GROUP, id="0")
     assert scripts.dead_letter(entry_id, fields, "reason")
     assert not scripts.dead_letter(entry_id, fields, "reason")
@@ -139,7 +138,7 @@ def test_dead_letter_sent_twice_is_written_once(client, coupons, worker):
 
 
 def test_entries_that_came_before_the_first_worker_are_decided(client, coupons, worker):
-    coupons.register("A", 3)
+    coupons.register(Declaration("A", 3))
     for number in range(3):
         coupons.request("A", f"u{number}", "r")
     assert not client.xinfo_groups(KEYS.requests)
@@ -173,8 +172,8 @@ def dead_consumer(client, count):
 
 
 def test_entries_of_a_dead_worker_are_claimed_after_the_idle_time(real_client):
-    coupons = Coupons(real_client, KEYS)
-    coupons.register("A", 5)
+    coupons = coupons_on(real_client)
+    coupons.register(Declaration("A", 5))
     for number in range(5):
         coupons.request("A", f"u{number}", "r")
     dead_consumer(real_client, 5)
@@ -217,7 +216,7 @@ def test_consumer_leaves_the_group_when_it_stops(real_client):
 def test_consumer_that_holds_entries_is_not_removed(real_client):
     real_client.xadd(KEYS.requests, {"couponId": "A", "userId": "u"})
     dead_consumer(real_client, 1)
-    assert not Scripts(real_client, KEYS).remove_consumer("dead")
+    assert not scripts_on(real_client).remove_consumer("dead")
     assert held(real_client) == {"dead": 1}
 
 

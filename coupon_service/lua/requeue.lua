@@ -6,8 +6,11 @@
 local pending, requests = KEYS[1], KEYS[2]
 local coupon_id, user_id, request_id = unpack(ARGV)
 
-if redis.call('HGET', pending, user_id) ~= request_id then
+local held = redis.call('HGET', pending, user_id)
+if not held or string.match(held, '^%S+') ~= request_id then
   return 0
 end
-redis.call('XADD', requests, '*', 'couponId', coupon_id, 'userId', user_id, 'requestId', request_id)
+local entry_id = redis.call('XADD', requests, '*', 'couponId', coupon_id, 'userId', user_id,
+  'requestId', request_id)
+redis.call('HSET', pending, user_id, request_id .. ' ' .. entry_id)
 return 1

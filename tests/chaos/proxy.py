@@ -59,8 +59,8 @@ class Proxy:
             await asyncio.gather(
                 self._requests(reader, up_writer, fate), self._replies(up_reader, writer, fate)
             )
-        except (OSError, EOFError):
-            pass  # one side is gone: so is the other
+        except (OSError, EOFError, asyncio.CancelledError):
+            pass  # one side is gone, or the test is over: so is the other
         finally:
             writer.close()
             up_writer.close()

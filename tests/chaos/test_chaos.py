@@ -105,6 +105,7 @@ def check(client, clients):
     assert client.xlen(KEYS.requests) == 0
     assert client.xlen(KEYS.dead) == 0
     assert client.xpending(KEYS.requests, GROUP)["pending"] == 0
+    assert_consistent(client, *clients.answers)
     for coupon, answers in clients.answers.items():
         assert {answer.status for _, answer in answers} <= {200, 400, 409}
         accepted = {answer.user for _, answer in answers if answer.code == "accepted"}
@@ -114,7 +115,6 @@ def check(client, clients):
         if any(answer.code == "sold_out" for _, answer in answers):
             assert len(issued) == QUANTITY, coupon
         assert client.hlen(KEYS.pending(coupon)) == 0
-        assert_consistent(client, coupon)
         for key, answer in answers:
             if answer.code == "accepted":
                 mark = client.get(KEYS.user(coupon, answer.user))

@@ -1,0 +1,268 @@
+"""The endpoints of administrators."""
+
+import csv
+import io
+import tracemalloc
+
+import pytest
+
+from coupon_service.app import create_app
+from coupon_service.config import Config
+from coupon_service.keys import GROUP
+from coupon_service.scripts import Declaration
+from coupon_service.stream import Entry
+from tests.state import KEYS, administration_on, assert_consistent, drain, everything
+
+TOKEN = {"Authorization": "Bearer secret"}
+
+
+@pytest.fixture
+def http(client):
+    return create_app(Config(admin_token="secret"), client).test_client()
+
+
+@pytest.fixture
+def admin(http):
+    def call(method, path, **options):
+        return http.open(f"/api{path}", method=method, headers=TOKEN, **options)
+
+    return call
+
+
+@pytest.fixture
+def campaign(client, coupons, worker):
+    """Coupon A: 5, issued to u1, u2 and u3, pending for p1."""
+    coupons.register(Declaration("A", 5))
+    for user in ("u1", "u2", "u3"):
+        coupons.request("A", user, f"r-{user}")
+        drain(client, worker)
+    coupons.request("A", "p1", "r-p1")
+
+
+def test_list_tells_the_numbers_of_all_coupons_by_id(admin, coupons, campaign):
+    coupons.register(Declaration("0", 1, {"closesAt": 1_000_000_000_000}))
+    first, second = admin("GET", "/coupons").json["coupons"]
+    assert (first["couponId"], first["state"]) == ("0", "closed")
+    assert second == coupons.numbers("A")
+
+
+def test_list_goes_on_over_many_coupons(admin, coupons, client):
+    coupons.register(*(Declaration(f"C{number:04}", 1) for number in range(1000)))
+    coupons.register(Declaration("D", 1))
+    client.delete(KEYS.coupon("C0007"))  # vanished by its expiry
+    listed = [coupon["couponId"] for coupon in admin("GET", "/coupons").json["coupons"]]
+    assert len(listed) == 1000 and listed == sorted(listed) and "C0007" not in listed
+
+
+def test_closing_ends_requests_at_once(admin, coupons, http):
+    coupons.register(Declaration("A", 1))
+    answer = admin("POST", "/coupons/A/close")
+    assert answer.status_code == 200
+    assert answer.json["closesAt"] == coupons.numbers("A")["closesAt"]
+    answer = http.post("/api/coupons/request", json={"couponId": "A", "userId": "u"})
+    assert (answer.status_code, answer.json["code"]) == (409, "closed")
+
+
+def test_closing_again_or_what_is_closed_changes_nothing(admin, client, coupons):
+    coupons.register(Declaration("A", 1, {"closesAt": 1_000_000_000_000}))
+    before = everything(client)
+    admin("POST", "/coupons/A/close")
+    assert everything(client) == before
+
+
+def test_closing_before_it_opens_keeps_the_window_in_order(admin, coupons):
+    coupons.register(Declaration("A", 1, {"opensAt": 4_000_000_000_000}))
+    admin("POST", "/coupons/A/close")
+    assert coupons.numbers("A")["state"] == "closed"
+    coupons.register(Declaration("A", 2))
+
+
+def test_cancelled_issuance_gives_place_and_stock_back(admin, client, coupons, worker, campaign):
+    answer = admin("DELETE", "/coupons/A/users/u2")
+    assert answer.status_code == 200
+    assert answer.json == {
+        "message": "request cancelled", "couponId": "A", "userId": "u2", "requestId": "r-u2",
+        "requestStatus": "issued",
+    }
+    assert client.get(KEYS.stock("A")) == "3"
+    assert_consistent(client, "A")
+    [*_, (_, last)] = client.xrange(KEYS.log)
+    assert (last["userId"], last["decision"]) == ("u2", "cancelled")
+    coupons.request("A", "u2", "again")
+    drain(client, worker)
+    assert coupons.user("A", "u2")["requestId"] == "again"
+    assert_consistent(client, "A")
+
+
+def test_cancelled_pending_request_is_never_issued(admin, client, coupons, worker, campaign):
+    assert admin("DELETE", "/coupons/A/users/p1").json["requestStatus"] == "pending"
+    assert client.xlen(KEYS.requests) == 0
+    assert_consistent(client, "A")
+    drain(client, worker)
+    assert client.get(KEYS.user("A", "p1")) is None
+
+
+def test_request_cancelled_in_the_hands_of_a_worker_is_not_issued(
+    admin, client, coupons, worker, campaign
+):
+    [[_, entries]] = client.xreadgroup(GROUP, "me", {KEYS.requests: ">"}, count=1)
+    admin("DELETE", "/coupons/A/users/p1")
+    worker._issuance.decide([Entry(*entry) for entry in entries])
+    assert client.get(KEYS.user("A", "p1")) is None
+    assert client.xpending(KEYS.requests, GROUP)["pending"] == 0
+    assert_consistent(client, "A")
+
+
+def test_who_has_nothing_cannot_be_cancelled(admin, client, campaign):
+    before = everything(client)
+    answer = admin("DELETE", "/coupons/A/users/nobody")
+    assert (answer.status_code, answer.json["code"]) == (404, "not_requested")
+    assert everything(client) == before
+
+
+def test_deleted_coupon_leaves_only_the_log_and_refuses_who_waited(
+    admin, client, coupons, worker, campaign
+):
+    answer = admin("DELETE", "/coupons/A")
+    assert answer.status_code == 200
+    assert answer.json == {
+        "message": "coupon deleted", "couponId": "A", "issued": 3, "refused": 1,
+    }
+    assert set(everything(client)) <= {KEYS.requests, KEYS.log}
+    assert client.xlen(KEYS.requests) == 0
+    [*_, (_, last)] = client.xrange(KEYS.log)
+    assert (last["userId"], last["decision"]) == ("p1", "unknown_coupon")
+    coupons.register(Declaration("A", 1))
+    coupons.request("A", "u1", "again")
+    drain(client, worker)
+    assert coupons.user("A", "u1")["requestId"] == "again"
+
+
+def test_issuances_are_listed_newest_first_in_pages(admin, campaign):
+    path = "/coupons/A/issuances"
+    first = admin("GET", f"{path}?limit=2").json
+    assert [each["userId"] for each in first["issuances"]] == ["u3", "u2"]
+    assert first["issuances"][0]["requestId"] == "r-u3"
+    assert first["issuances"][0]["issuedAt"].endswith("Z")
+    second = admin("GET", f"{path}?limit=2&before={first['next']}").json
+    assert [each["userId"] for each in second["issuances"]] == ["u1"]
+    assert second["next"] == ""
+    one = admin("GET", f"{path}?userId=u2").json["issuances"]
+    assert [each["userId"] for each in one] == ["u2"]
+    assert admin("GET", f"{path}?userId=nobody").json["issuances"] == []
+
+
+def test_cancelled_issuance_is_not_listed(admin, campaign):
+    admin("DELETE", "/coupons/A/users/u3")
+    listed = admin("GET", "/coupons/A/issuances").json["issuances"]
+    assert [each["userId"] for each in listed] == ["u2", "u1"]
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "limit=x", "before=1", "format=xml", "userId=", "other=1"]
+)
+def test_bad_query_is_422(admin, campaign, query):
+    answer = admin("GET", f"/coupons/A/issuances?{query}")
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_request")
+
+
+def test_export_is_csv_that_no_spreadsheet_takes_for_formulas(admin, client, coupons, worker):
+    coupons.register(Declaration("A", 9))
+    users = ["=1+1", "+1", "-1", "@x", 'quote"', "a,b", "홍길동"]
+    for user in users:
+        coupons.request("A", user, "r")
+        drain(client, worker)
+    answer = admin("GET", "/coupons/A/issuances?format=csv")
+    assert answer.mimetype == "text/csv"
+    head, *rows = csv.reader(io.StringIO(answer.text))
+    assert head == ["couponId", "userId", "requestId", "issuedAt"]
+    assert [row[1] for row in rows] == ["홍길동", "a,b", 'quote"', "'@x", "'-1", "'+1", "'=1+1"]
+    assert {(row[0], row[2]) for row in rows} == {("A", "r")}
+    one = admin("GET", "/coupons/A/issuances?format=csv&userId=%2B1").text
+    assert one.splitlines()[1].startswith("A,'+1,r,")
+
+
+def many_issued(client, count):
+    """A coupon with `count` issuances, written as issue.lua writes them."""
+    client.hset(KEYS.coupon("A"), mapping={"quantity": count, "registeredAt": 0})
+    client.mset({KEYS.stock("A"): 0, KEYS.requested("A"): count})
+    with client.pipeline(transaction=False) as pipeline:
+        for number in range(1, count + 1):
+            pipeline.set(KEYS.user("A", f"u{number}"), f"r {number}-0")
+            pipeline.xadd(KEYS.issuances("A"), {"userId": f"u{number}"}, id=f"{number}-0")
+            if number % 5000 == 0 or number == count:
+                pipeline.execute()
+
+
+def test_export_holds_memory_flat(real_client):
+    peaks = []
+    for count in (1_000, 20_000):
+        real_client.flushall()
+        many_issued(real_client, count)
+        http = create_app(Config(admin_token="secret"), real_client).test_client()
+        answer = http.get("/api/coupons/A/issuances?format=csv", headers=TOKEN, buffered=False)
+        tracemalloc.start()
+        assert sum(1 for _ in answer.iter_encoded()) == count + 1
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0]
+
+
+def test_coupons_of_a_user_are_listed(admin, client, coupons, worker, campaign):
+    coupons.register(Declaration("B", 1), Declaration("C", 1))
+    coupons.request("B", "u1", "r-b")
+    drain(client, worker)
+    answer = admin("GET", "/users/u1/coupons").json
+    assert answer["userId"] == "u1"
+    assert [(held["couponId"], held["requestId"]) for held in answer["coupons"]] == [
+        ("A", "r-u1"), ("B", "r-b"),
+    ]
+    assert admin("GET", "/users/nobody/coupons").json["coupons"] == []
+
+
+@pytest.mark.parametrize(
+    "method, path",
+    [
+        ("POST", "/coupons/NONE/close"), ("DELETE", "/coupons/NONE"),
+        ("DELETE", "/coupons/NONE/users/u"), ("GET", "/coupons/NONE/issuances"),
+        ("GET", "/coupons/NONE/issuances?format=csv"), ("GET", "/coupons/NONE/issuances?userId=u"),
+    ],
+)
+def test_unknown_coupon_is_404_and_changes_nothing(admin, client, method, path):
+    answer = admin(method, path)
+    assert (answer.status_code, answer.json["code"]) == (404, "unknown_coupon")
+    assert everything(client) == {}
+
+
+def test_list_of_coupons_is_registered_all_or_none(admin, client):
+    declared = [{"couponId": f"C{number}", "quantity": number + 1} for number in range(1000)]
+    answer = admin("POST", "/coupons/register", json=declared)
+    assert answer.status_code == 200
+    assert [coupon["stock"] for coupon in answer.json["coupons"]] == list(range(1, 1001))
+    before = client.dbsize(), client.hgetall(KEYS.coupon("C1"))
+    refused = [{"couponId": "new", "quantity": 1},
+               {"couponId": "C1", "quantity": 1, "closesAt": "2030-01-01T00:00:00Z",
+                "expiresAt": "2029-01-01T00:00:00Z"}]
+    answer = admin("POST", "/coupons/register", json=refused)
+    assert (answer.json["code"], answer.json["couponId"]) == ("invalid_window", "C1")
+    assert (client.dbsize(), client.hgetall(KEYS.coupon("C1"))) == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [], [{"couponId": "A", "quantity": 1}] * 2, [{"couponId": "A", "quantity": 1}, {}],
+        [{"couponId": f"C{number}", "quantity": 1} for number in range(1001)], [[]], [None],
+    ],
+    ids=["empty", "twice", "one bad", "1001", "list", "null"],
+)
+def test_bad_list_is_422_and_registers_nothing(admin, client, body):
+    answer = admin("POST", "/coupons/register", json=body)
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_request")
+    assert everything(client) == {}
+
+
+def test_mark_of_another_system_is_listed_without_a_time(client, coupons):
+    coupons.register(Declaration("A", 1))
+    client.set(KEYS.user("A", "u"), "issued")
+    assert administration_on(client).held_by("u") == [{"couponId": "A", "requestId": "issued"}]

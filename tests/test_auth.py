@@ -1,0 +1,99 @@
+"""Who may administer. What is refused never reaches Redis: one server will do."""
+
+import base64
+
+import pytest
+
+from coupon_service.app import create_app
+from coupon_service.config import Config
+from tests.state import everything
+
+REGISTER = ("POST", "/api/coupons/register", {"couponId": "A", "quantity": 1})
+ADMIN = [
+    ("GET", "/api/coupons", None),
+    ("POST", "/api/coupons/A/close", None),
+    ("DELETE", "/api/coupons/A", None),
+    ("DELETE", "/api/coupons/A/users/u", None),
+    ("GET", "/api/coupons/A/issuances", None),
+    ("GET", "/api/coupons/A/issuances?format=csv", None),
+    ("GET", "/api/users/u/coupons", None),
+]
+
+
+def basic(password, user="admin"):
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def http_with(client, token):
+    return create_app(Config(admin_token=token), client).test_client()
+
+
+@pytest.mark.parametrize("method, path, body", [REGISTER, *ADMIN])
+@pytest.mark.parametrize(
+    "given",
+    [None, "Bearer", "Bearer wrong", "Bearer secret2", "Bearer secre", "Bearer ", "secret",
+     basic("wrong"), basic(""), "Basic !!!", "Digest secret", "Bearer sécret", basic("sécret")],
+)
+def test_nothing_is_done_without_the_token_and_nothing_is_told(
+    fake_client, method, path, body, given
+):
+    http = http_with(fake_client, "secret")
+    headers = {"Authorization": given} if given else {}
+    answer = http.open(path, method=method, json=body, headers=headers)
+    assert (answer.status_code, answer.json["code"]) == (401, "unauthorized")
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert everything(fake_client) == {}
+
+
+@pytest.mark.parametrize("given", ["Bearer secret", basic("secret"), basic("secret", user="")])
+@pytest.mark.parametrize("method, path, body", [REGISTER, *ADMIN])
+def test_token_opens_everything(fake_client, method, path, body, given):
+    answer = http_with(fake_client, "secret").open(
+        path, method=method, json=body, headers={"Authorization": given}
+    )
+    assert answer.status_code in (200, 404)
+
+
+@pytest.mark.parametrize("method, path, body", ADMIN)
+def test_without_a_token_set_administration_is_403(fake_client, method, path, body):
+    answer = http_with(fake_client, "").open(
+        path, method=method, headers={"Authorization": "Bearer "}
+    )
+    assert (answer.status_code, answer.json["code"]) == (403, "admin_disabled")
+
+
+def test_without_a_token_set_registering_is_open_as_it_was(fake_client):
+    method, path, body = REGISTER
+    assert http_with(fake_client, "").open(path, method=method, json=body).status_code == 200
+
+
+def test_every_route_is_either_public_or_in_this_file(fake_client):
+    """A new endpoint of administrators cannot be forgotten here."""
+    rules = create_app(Config(), fake_client).url_map.iter_rules()
+    routes = {(method, rule.rule) for rule in rules for method in rule.methods}
+    public = {
+        ("POST", "/api/coupons/register"), ("POST", "/api/coupons/request"),
+        ("GET", "/api/coupons/<coupon_id:coupon_id>"),
+        ("GET", "/api/coupons/<coupon_id:coupon_id>/users/<user_id:user_id>"),
+        ("GET", "/static/<path:filename>"),
+    }
+    administrative = {
+        (method, path.partition("?")[0].replace("/A", "/<coupon_id:coupon_id>")
+         .replace("/u/", "/<user_id:user_id>/").replace("users/u", "users/<user_id:user_id>"))
+        for method, path, _ in ADMIN
+    }
+    assert {route for route in routes if route[0] not in ("HEAD", "OPTIONS")} == (
+        public | administrative
+    )
+
+
+def test_comparison_takes_constant_time(fake_client, monkeypatch):
+    """A wrong token is compared by hmac.compare_digest, over its whole length."""
+    compared = []
+    monkeypatch.setattr(
+        "coupon_service.auth.hmac.compare_digest", lambda a, b: compared.append((a, b)) or a == b
+    )
+    http = http_with(fake_client, "secret")
+    for given in ("Bearer wrong", "Bearer secret"):
+        http.get("/api/coupons", headers={"Authorization": given})
+    assert compared == [(b"wrong", b"secret"), (b"secret", b"secret")]

@@ -113,11 +113,15 @@ class Coupons:
             raise unknown(coupon_id)
         if not mark and not pending:
             raise NotRequested(f"this user has no request for {coupon_id}")
-        identity = {"couponId": coupon_id, "userId": user_id}
-        if not mark:
-            return {**identity, "requestId": pending.partition(" ")[0], "status": "pending"}
         expired = expires_at and milliseconds(time) >= int(expires_at)
-        return {**identity, "status": "expired" if expired else "issued", **issuance(mark)}
+        status = "pending" if not mark else "expired" if expired else "issued"
+        return {
+            "couponId": coupon_id,
+            "userId": user_id,
+            "requestId": (mark or pending).partition(" ")[0],
+            "status": status,
+            **(issuance(mark) if mark else {}),
+        }
 
     def numbers(self, coupon_id: str) -> dict[str, Any]:
         """Count what has happened to a coupon, at one instant; see `numbers.numbers`.

@@ -1,4 +1,4 @@
-"""Everything on one machine, for `flask up`: a private Redis server, the API and a worker."""
+"""`flask up`: everything on one machine, a private Redis server, the API and a worker."""
 
 import fcntl
 import os
@@ -15,7 +15,7 @@ from typing import IO
 
 import click
 
-from coupon_service.config import environment
+from coupon_service.config import DEFAULT_PORT, DEFAULT_REDIS_PORT, environment
 
 HOST = "127.0.0.1"
 #: Seconds that the processes have between SIGTERM and SIGKILL.
@@ -57,6 +57,18 @@ def server_command(program: str, port: int, folder: Path) -> list[str]:
     ]
 
 
+@click.command()
+@click.argument("processes", nargs=-1, type=click.Choice(["redis", "web", "worker"]))
+@click.option("--port", default=DEFAULT_PORT, envvar="PORT", show_default=True)
+@click.option("--redis-port", default=DEFAULT_REDIS_PORT, show_default=True)
+def up(processes: tuple[str, ...], port: int, redis_port: int) -> None:
+    """Run a private Redis server, the API and a worker on this machine.
+
+    Names of PROCESSES run only those. With REDIS_URL set, that server is used.
+    """
+    sys.exit(run(processes, port, redis_port))
+
+
 def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
     """Run `processes` (redis, web, worker; all by default) until one ends or a signal comes.
 
@@ -80,10 +92,6 @@ def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
     )
     procfile = Path("Procfile").read_text(encoding="utf-8").splitlines()
     commands = dict(line.split(": ", 1) for line in procfile)
-    if "web" in names and not environment().get("COUPON_ADMIN_TOKEN"):
-        # Only this machine can reach the API: a token that everybody knows will do.
-        variables["COUPON_ADMIN_TOKEN"] = LOCAL_TOKEN
-        click.echo(f"COUPON_ADMIN_TOKEN={LOCAL_TOKEN}")
     locks = []
     if "redis" in names:
         if given_url:
@@ -96,6 +104,10 @@ def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
         variables["REDIS_URL"] = f"redis://{HOST}:{redis_port}/0"
     if "web" in names:
         _must_be_free(port, "give another one with --port")
+        if not environment().get("COUPON_ADMIN_TOKEN"):
+            # Only this machine can reach the API: a token that everybody knows will do.
+            variables["COUPON_ADMIN_TOKEN"] = LOCAL_TOKEN
+            click.echo(f"the admin token is {LOCAL_TOKEN!r}, because COUPON_ADMIN_TOKEN is not set")
     return _supervise({name: commands[name] for name in names}, variables, locks)
 
 

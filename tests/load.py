@@ -47,8 +47,11 @@ class Client:
         finally:
             self._connection.close()
 
-    def register(self, coupon: str, quantity: int) -> dict:
-        status, _, body = self.call("POST", "/register", {"couponId": coupon, "quantity": quantity})
+    def register(self, coupon: str, quantity: int, token: str = "") -> dict:
+        authorization = {"Authorization": f"Bearer {token}"} if token else {}
+        status, _, body = self.call(
+            "POST", "/register", {"couponId": coupon, "quantity": quantity}, **authorization
+        )
         assert status == 200, body
         return body
 

@@ -15,8 +15,8 @@ LAYERS = [
     {"config", "keys", "errors"},
     {"connection", "scripts", "numbers", "outage", "strict_json", "startup", "export", "local"},
     {"stream", "coupons", "problems", "reconcile", "schemas", "auth"},
-    {"issuance", "administration", "api", "cli"},
-    {"admin"},
+    {"issuance", "administration", "api"},
+    {"admin", "cli"},
     {"app"},
     {"worker", "wsgi"},
 ]

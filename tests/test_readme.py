@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-from tests.processes import HOST, ROOT, Server, gunicorn, worker
+from coupon_service.local import LOCAL_TOKEN
+from coupon_service.problems import STATUS
+from tests.processes import HOST, ROOT, Server, gunicorn, wait_until, worker
+from tests.state import KEYS
 
 VARYING = [
     (re.compile(r'"requestId":"[^"]+"'), '"requestId":"…"'),
@@ -28,9 +30,10 @@ def same(text):
     return text
 
 
-def replay(steps, url):
+def replay(steps, url, client):
     for command, expected in steps:
-        time.sleep(0.1)  # a person types more slowly than the worker decides
+        # A person types more slowly than the worker decides.
+        wait_until(lambda: not client.xlen(KEYS.requests), "the worker to decide")
         output = subprocess.run(
             command.replace("localhost:8080/api/coupons", url), shell=True, text=True,
             capture_output=True, check=True,
@@ -39,12 +42,12 @@ def replay(steps, url):
 
 
 def test_session_gives_the_output_that_is_printed(own_server: Server, launch, tmp_path):
-    api, url = gunicorn(own_server.url, tmp_path / "web.log")
+    api, url = gunicorn(own_server.url, tmp_path / "web.log", COUPON_ADMIN_TOKEN=LOCAL_TOKEN)
     launch(api)
     launch(worker(own_server.url, tmp_path / "worker.log"))
     steps = session((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(steps) > 5
-    replay(steps, url.replace(f"http://{HOST}", HOST))
+    replay(steps, url.replace(f"http://{HOST}", HOST), own_server.client())
 
 
 def test_korean_readme_has_the_same_session_and_endpoints():
@@ -68,8 +71,6 @@ def test_readme_names_every_setting():
 
 
 def test_readme_names_every_problem_code():
-    from coupon_service.problems import STATUS
-
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"`{code}`" in readme for code in STATUS)
 

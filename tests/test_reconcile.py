@@ -145,4 +145,4 @@ def test_unknown_coupon_and_silent_redis_are_one_line(a_campaign, run, monkeypat
     assert run("NONE") == (1, ["Error: not registered: NONE"])
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
     code, [line] = run()
-    assert code == 2 and line.startswith("Error: redis: ")
+    assert code == 3 and line.startswith("Error: unavailable: ")

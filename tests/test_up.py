@@ -54,12 +54,12 @@ class Up(Process):
         wait_until(
             # The server shows no environment, for it writes its title there.
             lambda: processes_with(self.mark) == [] and not listens(self.redis_port),
-            "all processes to end", 6,
+            "all processes to end",
         )
 
     def issue(self, user):
         client = Client(self.url)
-        client.register("A", 2)
+        client.register("A", 2, token="local")
         client.ask("A", user)
         wait_until(lambda: self.status(user) == "issued", "the coupon to be issued")
 
@@ -115,13 +115,16 @@ def test_closed_terminal_stops_everything(tmp_path, launch):
     up.assert_nothing_left()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("delay", [0.2, 0.3, 0.4, 0.5, 0.6])
-def test_signal_while_the_processes_start_leaves_nothing(up, number, delay):
+@pytest.mark.parametrize(
+    "delay, number",
+    [(0.2, signal.SIGINT), (0.3, signal.SIGTERM), (0.4, signal.SIGHUP), (0.5, signal.SIGINT),
+     (0.6, signal.SIGTERM)],
+)
+def test_signal_while_the_processes_start_leaves_nothing(up, delay, number):
     running = up()
     time.sleep(delay)
     running.signal(number)
-    running.wait(8)
+    running.wait()
     running.assert_nothing_left()
 
 

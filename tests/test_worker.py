@@ -95,7 +95,7 @@ def test_corrupt_coupon_makes_dead_letters_and_the_others_flow(
     assert json.loads(dead["fields"]) == {"couponId": "A", "userId": "u", "requestId": "r"}
     assert coupons.user("B", "u")["status"] == "issued"
     # The place of the request is not given away: once mended, the letter can be sent again.
-    assert client.hgetall(KEYS.pending("A")) == {"u": "r"}
+    assert client.hget(KEYS.pending("A"), "u").split(" ")[0] == "r"
 
 
 def test_log_of_another_type_loses_no_request(client, coupons, worker):

@@ -18,6 +18,11 @@ def coupons() -> Response:
     return jsonify(coupons=_administration().coupons())
 
 
+@admin.get("/coupons/<coupon_id:coupon_id>/statistics")
+def statistics(coupon_id: str) -> Response:
+    return jsonify(_administration().statistics(coupon_id))
+
+
 @admin.post("/coupons/<coupon_id:coupon_id>/close")
 def close(coupon_id: str) -> Response:
     return jsonify(message="coupon closed", **_administration().close(coupon_id))

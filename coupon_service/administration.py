@@ -8,12 +8,22 @@ from redis import Redis
 from coupon_service.coupons import unknown
 from coupon_service.errors import NotRequested
 from coupon_service.keys import Keys
-from coupon_service.numbers import LOOKS, instant, issuance, look, milliseconds, numbers
+from coupon_service.numbers import (
+    LOOKS,
+    instant,
+    issuance,
+    look,
+    milliseconds,
+    numbers,
+    recent,
+)
 from coupon_service.outage import Gate
 from coupon_service.scripts import Scripts
 
 #: Coupons or marks that are looked at in one round trip.
 PAGE = 500
+#: Issuances that the statistics look back on.
+SAMPLE = 100
 
 
 class Administration:
@@ -40,6 +50,30 @@ class Administration:
                 if shown:  # else it has vanished since
                     found.append(shown)
         return found
+
+    def statistics(self, coupon_id: str) -> dict[str, Any]:
+        """Tell the numbers of a coupon and how it went lately.
+
+        Returns:
+            What `numbers.numbers` tells, and recent: of up to 100 newest issuances their number,
+            issuedPerSecond, and secondsToDecision from request to issuance (p50 and max); None
+            where there is nothing to tell.
+        """
+        keys = self._keys
+        with self._gate:
+            with self._client.pipeline(transaction=True) as snapshot:
+                look(snapshot, keys, coupon_id)
+                snapshot.time()
+                snapshot.xrevrange(keys.issuances(coupon_id), count=SAMPLE)
+                *replies, time, newest = snapshot.execute()
+            with self._client.pipeline(transaction=False) as lines:
+                for log_id, _ in newest:
+                    lines.xrange(keys.log, log_id, log_id)
+                logged = [line for found in lines.execute() for line in found]
+        shown = numbers(coupon_id, replies, milliseconds(time))
+        if shown is None:
+            raise unknown(coupon_id)
+        return {**shown, "recent": recent(logged)}
 
     def close(self, coupon_id: str) -> dict[str, Any]:
         """Close a coupon now. Returns couponId and closesAt (RFC 3339)."""

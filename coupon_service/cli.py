@@ -138,9 +138,9 @@ def list_coupons(as_json: bool) -> None:
 @_coupon
 @_json
 def show(coupon_id: str, as_json: bool) -> None:
-    """Show the numbers of coupon ID."""
+    """Show the numbers and statistics of coupon ID."""
     with _failures_in_one_line():
-        _show(Installation().coupons.numbers(coupon_id), as_json)
+        _show(Installation().administration.statistics(coupon_id), as_json)
 
 
 @coupons.command()

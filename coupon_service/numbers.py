@@ -48,6 +48,26 @@ def numbers(coupon_id: str, replies: list[Any], now_ms: int) -> dict[str, Any] |
     }
 
 
+def recent(lines: list[tuple[str, dict[str, str]]]) -> dict[str, Any]:
+    """Make statistics of lines of the log that tell of issuances, the newest first.
+
+    Ids of stream entries begin with the time in ms: that of the line is the decision's, that of
+    the entry is the request's.
+    """
+    decided = [_ms(log_id) for log_id, _ in lines]
+    waits = sorted((_ms(log_id) - _ms(line["entryId"])) / 1000 for log_id, line in lines)
+    span = (decided[0] - decided[-1]) / 1000 if decided else 0
+    return {
+        "issuances": len(lines),
+        "issuedPerSecond": round((len(lines) - 1) / span, 3) if span else None,
+        "secondsToDecision": {"p50": waits[len(waits) // 2], "max": waits[-1]} if waits else None,
+    }
+
+
+def _ms(stream_id: str) -> int:
+    return int(stream_id.partition("-")[0])
+
+
 def state(coupon: dict[str, str], requested: int, now_ms: int) -> str:
     """Say what a new user would meet: scheduled, open, sold_out, closed or expired."""
     if "expiresAt" in coupon and now_ms >= int(coupon["expiresAt"]):

@@ -54,6 +54,21 @@ def test_list_goes_on_over_many_coupons(admin, coupons, client):
     assert len(listed) == 1000 and listed == sorted(listed) and "C0007" not in listed
 
 
+def test_statistics_tell_the_numbers_and_how_it_went_lately(admin, client, coupons):
+    coupons.register(Declaration("A", 5))
+    assert admin("GET", "/coupons/A/statistics").json == {
+        **coupons.numbers("A"),
+        "recent": {"issuances": 0, "issuedPerSecond": None, "secondsToDecision": None},
+    }
+    for number, (asked, decided) in enumerate([(1000, 1500), (1200, 2000), (1000, 3000)]):
+        line = {"couponId": "A", "userId": f"u{number}", "entryId": f"{asked}-0"}
+        client.xadd(KEYS.log, line, id=f"{decided}-0")
+        client.xadd(KEYS.issuances("A"), {"userId": f"u{number}"}, id=f"{decided}-0")
+    assert admin("GET", "/coupons/A/statistics").json["recent"] == {
+        "issuances": 3, "issuedPerSecond": 1.333, "secondsToDecision": {"p50": 0.8, "max": 2.0},
+    }
+
+
 def test_closing_ends_requests_at_once(admin, coupons, http):
     coupons.register(Declaration("A", 1))
     answer = admin("POST", "/coupons/A/close")
@@ -224,6 +239,7 @@ def test_coupons_of_a_user_are_listed(admin, client, coupons, worker, campaign):
     "method, path",
     [
         ("POST", "/coupons/NONE/close"), ("DELETE", "/coupons/NONE"),
+        ("GET", "/coupons/NONE/statistics"),
         ("DELETE", "/coupons/NONE/users/u"), ("GET", "/coupons/NONE/issuances"),
         ("GET", "/coupons/NONE/issuances?format=csv"), ("GET", "/coupons/NONE/issuances?userId=u"),
     ],

@@ -12,6 +12,7 @@ REGISTER = ("POST", "/api/coupons/register", {"couponId": "A", "quantity": 1})
 ADMIN = [
     ("GET", "/api/coupons", None),
     ("POST", "/api/coupons/A/close", None),
+    ("GET", "/api/coupons/A/statistics", None),
     ("DELETE", "/api/coupons/A", None),
     ("DELETE", "/api/coupons/A/users/u", None),
     ("GET", "/api/coupons/A/issuances", None),

@@ -84,7 +84,7 @@ def _show(answer: Any, as_json: bool) -> None:
         return
     for name, value in answer.items():
         text = " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
-        click.echo(f"{name:12} {'-' if text is None else text}")
+        click.echo(f"{name:14} {'-' if text is None else text}")
 
 
 _coupon = click.argument("coupon_id", metavar="ID", callback=_matching(COUPON_ID))
@@ -131,7 +131,8 @@ def list_coupons(as_json: bool) -> None:
     rows = [COLUMNS, *([str(coupon[name]) for name in COLUMNS] for coupon in answer)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        click.echo("  ".join(f"{value:{width}}" for value, width in zip(row, widths, strict=True)))
+        cells = (f"{value:{width}}" for value, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
 
 
 @coupons.command()

@@ -25,8 +25,9 @@ class Disagreement(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """The counters of a coupon at one instant."""
+    """The counters of a coupon at one instant; all are 0 if it is not registered."""
 
+    registered_at: int
     quantity: int
     stock: int
     requested: int
@@ -66,10 +67,12 @@ class Reconciliation:
                 which is the one thing here that can be mended with certainty.
         """
         before = {coupon_id: self._counts(coupon_id) for coupon_id in self._ids}
+        # The set of coupons still names those that have vanished by their expiry.
+        self._ids = [coupon_id for coupon_id in self._ids if before[coupon_id].registered_at]
         yield from self._lost_requests(fix)
         marks, logged = Counter[str](), Counter[str]()
         yield from self._marks(marks)
-        yield from self._log(logged)
+        yield from self._log(logged, before)
         for coupon_id in self._ids:
             then, now = before[coupon_id], self._counts(coupon_id)
             if now.requested != now.issued + now.pending:
@@ -78,8 +81,9 @@ class Reconciliation:
                     f"requested is {now.requested}, but {now.issued} are issued by the stock "
                     f"and {now.pending} are pending",
                 )
+            least, most = sorted((then.issued, now.issued))
             for name, count in (("issuance marks", marks), ("issued in the log", logged)):
-                if not then.issued <= count[coupon_id] <= now.issued:
+                if not least <= count[coupon_id] <= most:
                     yield Disagreement(
                         coupon_id,
                         f"{name}: {count[coupon_id]}, but {now.issued} are issued by the stock",
@@ -88,6 +92,7 @@ class Reconciliation:
     def _counts(self, coupon_id: str) -> Counts:
         keys = self._keys
         with self._client.pipeline(transaction=True) as snapshot:
+            snapshot.hget(keys.coupon(coupon_id), "registeredAt")
             snapshot.hget(keys.coupon(coupon_id), "quantity")
             snapshot.get(keys.stock(coupon_id))
             snapshot.get(keys.requested(coupon_id))
@@ -136,22 +141,36 @@ class Reconciliation:
                             coupon_id, f"issuance mark of {user_id!r} has no line in the log"
                         )
 
-    def _log(self, count: Counter[str]) -> Iterator[Disagreement]:
+    def _log(
+        self, count: Counter[str], coupons: dict[str, Counts]
+    ) -> Iterator[Disagreement]:
+        without_mark: dict[tuple[str, str], str] = {}
         for page in _pages(self._stream(self._keys.log)):
-            issued = [
-                (log_id, entry) for log_id, entry in page
-                if entry["decision"] == "issued" and entry["couponId"] in self._ids
+            lines = [
+                (log_id, line) for log_id, line in page
+                if line["couponId"] in self._ids and line["decision"] in ("issued", "cancelled")
+                # Older lines are of a coupon that had this id before.
+                and int(log_id.partition("-")[0]) >= coupons[line["couponId"]].registered_at
             ]
-            marks = self._client.mget(
-                [self._keys.user(entry["couponId"], entry["userId"]) for _, entry in issued]
-            ) if issued else []
-            for (log_id, entry), mark in zip(issued, marks, strict=True):
-                count[entry["couponId"]] += 1
-                if mark != f"{entry['requestId']} {log_id}":
-                    yield Disagreement(
-                        entry["couponId"],
-                        f"{entry['userId']!r} was issued by the log ({log_id}), without its mark",
-                    )
+            with self._client.pipeline(transaction=False) as look_up:
+                for _, line in lines:
+                    look_up.get(self._keys.user(line["couponId"], line["userId"]))
+                    # A cancelled issuance names its line, a cancelled request its entry.
+                    look_up.xrange(self._keys.log, line["entryId"], line["entryId"])
+                found = look_up.execute()
+            for (log_id, line), mark, named in zip(lines, found[::2], found[1::2], strict=True):
+                user = line["couponId"], line["userId"]
+                if line["decision"] == "issued":
+                    count[line["couponId"]] += 1
+                    if mark != f"{line['requestId']} {log_id}":
+                        without_mark[user] = log_id
+                elif named:
+                    count[line["couponId"]] -= 1
+                    without_mark.pop(user, None)
+        for (coupon_id, user_id), log_id in without_mark.items():
+            yield Disagreement(
+                coupon_id, f"{user_id!r} was issued by the log ({log_id}), without its mark"
+            )
 
     def _stream(self, name: str) -> Iterator[tuple[str, dict[str, str]]]:
         after = "-"

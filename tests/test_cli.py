@@ -37,7 +37,7 @@ def issued(real_client):
 
 def test_register_declares_and_tops_up(run, real_client):
     assert run("register", "A", "5") == (
-        0, "couponId     A\nquantity     5\nstock        5\nrequested    0\n",
+        0, "couponId       A\nquantity       5\nstock          5\nrequested      0\n",
     )
     assert json.loads(run("register", "A", "7", "--json")[1])["stock"] == 7
 
@@ -55,8 +55,8 @@ def test_list_shows_all_coupons(run, issued, real_client):
     coupons_on(real_client).register(Declaration("LONGER-NAME", 10))
     assert run("list") == (0, (
         "couponId     state  quantity  stock  requested  issued  pending\n"
-        "A            open   3         1      2          2       0      \n"
-        "LONGER-NAME  open   10        10     0          0       0      \n"
+        "A            open   3         1      2          2       0\n"
+        "LONGER-NAME  open   10        10     0          0       0\n"
     ))
     assert [coupon["couponId"] for coupon in json.loads(run("list", "--json")[1])] == [
         "A", "LONGER-NAME",
@@ -66,13 +66,13 @@ def test_list_shows_all_coupons(run, issued, real_client):
 def test_show_tells_the_numbers(run, issued):
     code, output = run("show", "A")
     assert code == 0
-    assert "state        open\n" in output
-    assert "refusals     duplicate=0 sold_out=0 not_open=0 closed=0\n" in output
+    assert "state          open\n" in output
+    assert "refusals       duplicate=0 sold_out=0 not_open=0 closed=0\n" in output
 
 
 def test_close_cancel_and_delete(run, issued, real_client):
     assert run("close", "A")[0] == 0
-    assert "requestStatus issued" in run("cancel", "A", "u1")[1]
+    assert "requestStatus  issued" in run("cancel", "A", "u1")[1]
     assert_consistent(real_client, "A")
     code, output = run("delete", "A", input="n\n")
     assert code == 1 and real_client.exists(KEYS.coupon("A"))

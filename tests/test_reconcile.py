@@ -9,7 +9,7 @@ from coupon_service.cli import coupons as command
 from coupon_service.reconcile import Reconciliation
 from coupon_service.scripts import Declaration
 from tests.conftest import CONFIG
-from tests.state import KEYS, coupons_on, drain, everything, scripts_on
+from tests.state import KEYS, administration_on, coupons_on, drain, everything, scripts_on
 from worker import Worker
 
 
@@ -83,6 +83,21 @@ def test_every_disagreement_is_shown(a_campaign, run, damage, lines):
     assert shown == [f"A: {line}" for line in lines]
     assert summary == f"2 coupons, {len(lines)} disagreements, {len(lines)} left"
     assert run("B")[0] == 0
+
+
+def test_cancelled_deleted_and_vanished_coupons_are_no_disagreement(a_campaign, run):
+    coupons, administration = coupons_on(a_campaign), administration_on(a_campaign)
+    administration.cancel("A", "i1")
+    administration.cancel("A", "p1")
+    assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
+    coupons.request("A", "i1", "again")
+    drain(a_campaign, Worker(a_campaign, CONFIG))
+    assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
+    administration.delete("A")
+    coupons.register(Declaration("A", 1))
+    coupons.register(Declaration("B", 5, {"expiresAt": 1_000_000_000_000}))
+    assert run("A") == (0, ["1 coupons, 0 disagreements, 0 left"])
+    assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
 
 
 def test_fix_puts_a_lost_request_on_the_stream_again_and_it_is_issued(a_campaign, run):

@@ -18,6 +18,12 @@ def test_every_row_of_the_fault_table_names_a_test_that_exists():
         assert f"def {name}(" in TESTS, name
 
 
+def test_every_test_that_is_named_exists():
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert named and all(f"def {name}(" in TESTS for name in named)
+
+
 def test_architecture_names_every_script():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     scripts = {file.name for file in (ROOT / "coupon_service" / "lua").glob("*.lua")}

@@ -37,7 +37,10 @@ class Administration:
         self._gate = gate
 
     def coupons(self) -> list[dict[str, Any]]:
-        """List all coupons by id with what `numbers.numbers` tells of each."""
+        """List all coupons by id with what `numbers.numbers` tells of each.
+
+        Those that have vanished by their expiry are forgotten on the way.
+        """
         found = []
         for ids in _pages(self._ids()):
             with self._gate, self._client.pipeline(transaction=False) as looks:
@@ -47,8 +50,11 @@ class Administration:
                 *replies, time = looks.execute()
             for row, coupon_id in enumerate(ids):
                 shown = numbers(coupon_id, replies[LOOKS * row:][:LOOKS], milliseconds(time))
-                if shown:  # else it has vanished since
+                if shown:
                     found.append(shown)
+                else:
+                    with self._gate:
+                        self._scripts.forget(coupon_id)
         return found
 
     def statistics(self, coupon_id: str) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Scripts:
         self._cancel = script("cancel")
         self._close = script("close")
         self._delete = script("delete")
+        self._forget = script("forget")
         self._dead_letter = script("dead_letter")
         self._remove_consumer = script("remove_consumer")
         self._requeue = script("requeue")
@@ -166,6 +167,15 @@ class Scripts:
             args=[coupon_id, keys.user(coupon_id, ""), GROUP],
         )
         return cast("list[Any]", reply)
+
+    def forget(self, coupon_id: str) -> bool:
+        """Take a coupon that has vanished by its expiry out of the set of coupons.
+
+        Returns:
+            False if it is registered, or was not in the set.
+        """
+        keys = self.keys
+        return bool(self._forget(keys=[keys.coupons, keys.coupon(coupon_id)], args=[coupon_id]))
 
     def dead_letter(self, entry_id: str, fields: dict[str, str], reason: str) -> bool:
         """Move an entry to the stream of dead letters, its fields as JSON.

@@ -11,7 +11,7 @@ from coupon_service.config import Config
 from coupon_service.keys import GROUP
 from coupon_service.scripts import Declaration
 from coupon_service.stream import Entry
-from tests.state import KEYS, administration_on, assert_consistent, drain, everything
+from tests.state import KEYS, administration_on, assert_consistent, drain, everything, scripts_on
 
 TOKEN = {"Authorization": "Bearer secret"}
 
@@ -52,6 +52,13 @@ def test_list_goes_on_over_many_coupons(admin, coupons, client):
     client.delete(KEYS.coupon("C0007"))  # vanished by its expiry
     listed = [coupon["couponId"] for coupon in admin("GET", "/coupons").json["coupons"]]
     assert len(listed) == 1000 and listed == sorted(listed) and "C0007" not in listed
+    assert client.scard(KEYS.coupons) == 1000
+
+
+def test_registered_coupon_is_never_forgotten(client, coupons):
+    coupons.register(Declaration("A", 1))
+    assert not scripts_on(client).forget("A")
+    assert client.smembers(KEYS.coupons) == {"A"}
 
 
 def test_statistics_tell_the_numbers_and_how_it_went_lately(admin, client, coupons):

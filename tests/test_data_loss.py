@@ -81,15 +81,20 @@ def test_worker_goes_on_when_what_it_waits_for_vanishes(
     assert_consistent(client, "A")
 
 
+def ten_accepted_five_held(client, coupons):
+    """Coupon A with ten admitted requests, of which a dead worker holds five."""
+    coupons.register(Declaration("A", 10))
+    for number in range(10):
+        coupons.request("A", f"u{number}", "r")
+    client.xgroup_create(KEYS.requests, GROUP, id="0")
+    client.xreadgroup(GROUP, "dead", {KEYS.requests: ">"}, count=5)
+
+
 def test_lost_group_loses_neither_unread_nor_pending_entries(
     own_server, launch, coupons_of, tmp_path
 ):
     client = own_server.client()
-    coupons_of.register(Declaration("A", 10))
-    for number in range(10):
-        coupons_of.request("A", f"u{number}", "r")
-    client.xgroup_create(KEYS.requests, GROUP, id="0")
-    client.xreadgroup(GROUP, "dead", {KEYS.requests: ">"}, count=5)
+    ten_accepted_five_held(client, coupons_of)
     lose_group(client)
     launch(worker(own_server.url, tmp_path / "worker.log"))
     wait_until(lambda: client.xlen(KEYS.requests) == 0, "everything to be decided")
@@ -101,11 +106,7 @@ def test_entries_trimmed_while_pending_are_shown_mended_and_issued(
     own_server, launch, coupons_of, tmp_path
 ):
     client = own_server.client()
-    coupons_of.register(Declaration("A", 10))
-    for number in range(10):
-        coupons_of.request("A", f"u{number}", "r")
-    client.xgroup_create(KEYS.requests, GROUP, id="0")
-    client.xreadgroup(GROUP, "dead", {KEYS.requests: ">"}, count=5)
+    ten_accepted_five_held(client, coupons_of)
     client.xtrim(KEYS.requests, maxlen=3, approximate=False)
     launch(worker(own_server.url, tmp_path / "worker.log", COUPON_CLAIM_IDLE_MS="100"))
     wait_until(lambda: client.xlen(KEYS.requests) == 0, "what is left to be decided")

@@ -164,7 +164,7 @@ class Reconciliation:
                     count[line["couponId"]] += 1
                     if mark != f"{line['requestId']} {log_id}":
                         without_mark[user] = log_id
-                elif named:
+                elif _is_line_of(named, *user):  # an entry's id can be that of another's line
                     count[line["couponId"]] -= 1
                     without_mark.pop(user, None)
         for (coupon_id, user_id), log_id in without_mark.items():

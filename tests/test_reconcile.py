@@ -100,6 +100,21 @@ def test_cancelled_deleted_and_vanished_coupons_are_no_disagreement(a_campaign, 
     assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
 
 
+def test_cancelled_request_is_not_taken_for_the_issuance_whose_line_has_the_id_of_its_entry(
+    a_campaign, run
+):
+    # Both streams give ids by the clock, so the same millisecond gives the same id.
+    [(line, _), *_] = a_campaign.xrange(KEYS.log)
+    [(_, fields), *_] = a_campaign.xrange(KEYS.requests)
+    a_campaign.delete(KEYS.requests)
+    a_campaign.xadd(KEYS.requests, fields, id=line)
+    a_campaign.hset(KEYS.pending("A"), "p1", f"r-p1 {line}")
+    a_campaign.hdel(KEYS.pending("A"), "p2")
+    a_campaign.decr(KEYS.requested("A"))
+    administration_on(a_campaign).cancel("A", "p1")
+    assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
+
+
 def test_fix_puts_a_lost_request_on_the_stream_again_and_it_is_issued(a_campaign, run):
     trimmed(a_campaign)
     code, output = run("--fix")

@@ -4,7 +4,7 @@ import os
 
 bind = f"0.0.0.0:{os.environ.get('PORT', '8080')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-worker_class = "gthread"
-threads = 4
+# docs/performance.md compares the classes; this one keeps connections and waits for Redis in none.
+worker_class = "coupon_service.serving.Worker"
 # It would be opened in the home folder, where two installations meet.
 control_socket_disable = True

@@ -19,6 +19,9 @@ from coupon_service.stream import Entry, RequestStream
 
 #: Milliseconds of one blocking read; a signal waits for its end at the longest.
 BLOCK_MS = 500
+#: Seconds that requests have to gather after a batch that was not full. A round trip for each
+#: would cost the server, and the API beside it, more than the decisions.
+GATHER = 0.005
 #: Seconds between two looks for entries that a dead worker left behind.
 CLAIM_EVERY = 1.0
 #: Seconds between two looks for consumers that nobody needs any more.
@@ -38,7 +41,7 @@ class Worker:
         self._config = config
         self._scripts = Scripts(client, keys, config.retention)
         self._stream = RequestStream(client, keys, consumer)
-        self._issuance = Issuance(client, self._scripts)
+        self._issuance = Issuance(self._scripts)
         self.stopping = False
         self._outage = Outage()
         #: A broken read may have handed us entries that we never saw: look from this id on.
@@ -52,7 +55,8 @@ class Worker:
         log.info("worker starts consumer=%s", consumer)
         while not self.stopping:
             try:
-                self.run_once()
+                if 0 < self.run_once() < self._config.worker_batch:
+                    time.sleep(GATHER)
             except RedisError as error:
                 if self.stopping:
                     return
@@ -115,6 +119,10 @@ class Worker:
 def main() -> None:
     """Run a worker with the settings of the environment until SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # A line is written for each decision: what it does not show is not looked for, as the
+    # documentation of logging says under "Optimization".
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     config = from_environment()
     # A read blocks inside the server, so its reply comes that much later. The loop itself
     # tries again after an error: a retry below it would only delay the answer to a signal.

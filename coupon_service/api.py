@@ -1,8 +1,10 @@
 """The REST endpoints of users. Views load, call and return; what they call raises refusals."""
 
 import secrets
+from typing import Any
+from urllib.parse import quote
 
-from flask import Blueprint, Response, current_app, jsonify, request, url_for
+from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.routing import BaseConverter
 
 from coupon_service.auth import require_admin_if_set
@@ -12,6 +14,7 @@ from coupon_service.schemas import RequestSchema, declarations, idempotency_key
 
 api = Blueprint("api", __name__, url_prefix="/api/coupons")
 
+REQUEST_PATH = "/api/coupons/request"
 #: Seconds after which a client may look again at a request that is pending.
 LOOK_AGAIN_AFTER = 1
 #: Bytes of a body that registers as many coupons as are allowed.
@@ -45,12 +48,35 @@ def register() -> Response:
 
 
 @api.post("/request")
-def request_coupon() -> Response:
-    body = _request_schema.load(request.get_json())
-    answer = _coupons().request(**body, request_id=_request_id())
-    response = jsonify(message="request accepted", **answer)
-    response.headers["Location"] = url_for(".user", **body)
-    return response
+def request_coupon() -> tuple[Response, dict[str, str]]:
+    key = request.headers.get("Idempotency-Key")
+    body, headers = ask(_coupons(), request.get_json(), key, request.root_path)
+    return jsonify(body), headers
+
+
+def ask(
+    coupons: Coupons, body: Any, key: str | None, root: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Let a user ask for a coupon.
+
+    Args:
+        body: what the request says, a RequestSchema.
+        key: the client's Idempotency-Key, so that a repetition is recognised, if it gave one.
+        root: the path under which the application is mounted.
+
+    Returns:
+        Body and headers of the answer.
+
+    Raises:
+        ValidationError: body or key do not fit.
+        CouponError: the request is refused; see `Coupons.request`.
+    """
+    loaded = _request_schema.load(body)
+    request_id = secrets.token_urlsafe(12) if key is None else idempotency_key(key)
+    answer = coupons.request(**loaded, request_id=request_id)
+    user_id = quote(loaded["user_id"], safe="!$&'()*+,/:;=@")
+    location = f"{root}{api.url_prefix}/{loaded['coupon_id']}/users/{user_id}"
+    return {"message": "request accepted", **answer}, {"Location": location}
 
 
 @api.get("/<coupon_id:coupon_id>/users/<user_id:user_id>")
@@ -72,10 +98,3 @@ def numbers(coupon_id: str) -> Response:
 def _coupons() -> Coupons:
     coupons: Coupons = current_app.extensions["coupons"]
     return coupons
-
-
-def _request_id() -> str:
-    """The client's Idempotency-Key, so that a repetition is recognised, or a new id."""
-    if "Idempotency-Key" not in request.headers:
-        return secrets.token_urlsafe(12)
-    return idempotency_key(request.headers["Idempotency-Key"])

@@ -11,6 +11,7 @@ from coupon_service.api import CouponIdConverter, UserIdConverter, api
 from coupon_service.config import Config, from_environment
 from coupon_service.connection import connect
 from coupon_service.coupons import Coupons
+from coupon_service.express import HEADERS, Express
 from coupon_service.keys import Keys
 from coupon_service.outage import Gate
 from coupon_service.scripts import Scripts
@@ -18,14 +19,6 @@ from coupon_service.strict_json import StrictJSON, StrictRequest
 
 #: Bytes of a request body; the largest valid one is far smaller.
 MAX_BODY = 16 * 1024
-
-#: Sent with every answer that does not say otherwise.
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 def create_app(config: Config | None = None, client: Redis | None = None) -> Flask:
@@ -62,6 +55,9 @@ def create_app(config: Config | None = None, client: Redis | None = None) -> Fla
     app.register_blueprint(admin)
     problems.install(app)
     app.after_request(_add_headers)
+    app.wsgi_app = Express(  # type: ignore[method-assign]
+        app, app.extensions["coupons"], bool(config.cors_origins)
+    )
     if config.cors_origins:
         _allow_origins(app, config.cors_origins)
     if config.proxies:

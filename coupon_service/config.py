@@ -64,7 +64,7 @@ def from_environment() -> Config:
         cors_origins=env.list("COUPON_CORS_ORIGINS", []),
         proxies=env.int("COUPON_PROXIES", Config.proxies, validate=validate.Range(min=0)),
         worker_batch=env.int(
-            "COUPON_WORKER_BATCH", Config.worker_batch, validate=validate.Range(min=1)
+            "COUPON_WORKER_BATCH", Config.worker_batch, validate=validate.Range(1, 1000)
         ),
         claim_idle_ms=env.int(
             "COUPON_CLAIM_IDLE_MS", Config.claim_idle_ms, validate=validate.Range(min=1)

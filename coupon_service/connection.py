@@ -1,9 +1,14 @@
 """How the processes connect to Redis."""
 
-from redis import Redis
+from typing import Any
+
+from redis import BlockingConnectionPool, Redis
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ReadOnlyError
 from redis.retry import Retry
+
+#: Connections of one process; an admission needs one for all that wait at the same moment.
+MOST_CONNECTIONS = 32
 
 
 def connect(url: str, timeout: float, retries: int, verify: bool = True) -> Redis:
@@ -22,9 +27,17 @@ def connect(url: str, timeout: float, retries: int, verify: bool = True) -> Redi
     Raises:
         ValueError: the URL cannot be understood.
     """
-    unverified = {"ssl_cert_reqs": "none"} if url.startswith("rediss:") and not verify else {}
-    client: Redis = Redis.from_url(
+    # Nothing is said at connecting: one more reply to wait for is time in an outage.
+    options: dict[str, Any] = {"driver_info": None}
+    if url.startswith("rediss:"):
+        # But over TLS 1.3 the server sends tickets after its handshake. redis-py would take them
+        # for an unexpected reply, and give the connection up, if it had not waited for another.
+        options = {} if verify else {"ssl_cert_reqs": "none"}
+    client: Redis = Redis(connection_pool=BlockingConnectionPool.from_url(
         url,
+        # Who finds all of them in use waits for one as long as for a reply.
+        max_connections=MOST_CONNECTIONS,
+        timeout=timeout,
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         # A primary that became a replica keeps our connections: find the new one.
@@ -32,11 +45,9 @@ def connect(url: str, timeout: float, retries: int, verify: bool = True) -> Redi
         # Stated, because from_url alone would not retry and Redis() would, ten times.
         retry=Retry(ConstantBackoff(0.05), retries),
         protocol=2,
-        # Nothing is said at connecting: one more reply to wait for is time in an outage.
-        driver_info=None,
         decode_responses=True,
         # Other producers may put any bytes on the stream: one must not make a batch unreadable.
         encoding_errors="surrogateescape",
-        **unverified,
-    )
+        **options,
+    ))
     return client

@@ -5,6 +5,7 @@ from typing import Any
 
 from redis import Redis
 
+from coupon_service.admission import Admission
 from coupon_service.errors import (
     Closed,
     Duplicate,
@@ -18,7 +19,7 @@ from coupon_service.errors import (
 from coupon_service.keys import Keys
 from coupon_service.numbers import instant, issuance, look, milliseconds, numbers
 from coupon_service.outage import Gate
-from coupon_service.scripts import Declaration, Scripts
+from coupon_service.scripts import Ask, Declaration, Scripts
 
 
 class Coupons:
@@ -32,6 +33,7 @@ class Coupons:
         self._keys = keys
         self._scripts = scripts
         self._gate = gate
+        self._admission = Admission(scripts, gate)
 
     def register(self, *declarations: Declaration) -> list[dict[str, Any]]:
         """Declare coupons, all of them or none.
@@ -80,8 +82,7 @@ class Coupons:
             SoldOut: every place is taken.
             Duplicate: another request of the user is pending or issued.
         """
-        with self._gate:
-            status, *details = self._scripts.admit(coupon_id, user_id, request_id)
+        status, *details = self._admission.admit(Ask(coupon_id, user_id, request_id))
         if status != "accepted":
             raise _refusal(coupon_id, status, details)
         return {

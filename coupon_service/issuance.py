@@ -4,12 +4,11 @@ import json
 import logging
 import re
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from coupon_service.errors import is_corrupt_data
 from coupon_service.keys import COUPON_ID, REQUEST_ID, USER_ID
-from coupon_service.scripts import Scripts
+from coupon_service.scripts import Request, Scripts
 from coupon_service.stream import Entry
 
 log = logging.getLogger(__name__)
@@ -27,12 +26,11 @@ _ONE_WORD = re.compile(r"[!#-<>-~]+")
 class Issuance:
     """Decides batches of entries, logs every decision, puts undecidable entries aside."""
 
-    def __init__(self, client: Redis, scripts: Scripts) -> None:
-        self._client = client
+    def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
 
     def decide(self, entries: list[Entry]) -> int:
-        """Decide `entries` in one pipeline; safe to call again with the same entries.
+        """Decide `entries` together; safe to call again with the same entries.
 
         Returns:
             How many were decided or put aside.
@@ -42,11 +40,15 @@ class Issuance:
         """
         defects = {entry.entry_id: _defect(entry) for entry in entries}
         sound = [entry for entry in entries if not defects[entry.entry_id]]
+        requests = [_request(entry) for entry in sound]
+        verdicts = self._scripts.issue(requests) if sound else []
         failure = None
-        for entry, verdict in zip(sound, self._verdicts(sound), strict=True):
+        for entry, request, verdict in zip(sound, requests, verdicts, strict=True):
+            if isinstance(verdict, RedisError) and is_corrupt_data(verdict) and len(sound) > 1:
+                # It may be another entry's fault: they were decided together.
+                [verdict] = self._scripts.issue([request])
             if not isinstance(verdict, RedisError):
-                _, decision = verdict
-                log.info("%s", _line(entry, decision))
+                log.info("%s", _line(request, verdict[1]))
             elif is_corrupt_data(verdict):
                 self._put_aside(entry, str(verdict))
             else:
@@ -58,29 +60,16 @@ class Issuance:
             raise failure
         return len(entries)
 
-    def _verdicts(self, entries: list[Entry]) -> list[tuple[int, str] | RedisError]:
-        if not entries:
-            return []
-        with self._client.pipeline(transaction=False) as pipeline:
-            for entry in entries:
-                fields = entry.fields
-                self._scripts.issue(
-                    pipeline,
-                    fields["couponId"],
-                    fields["userId"],
-                    _request_id(entry),
-                    entry.entry_id,
-                )
-            return pipeline.execute(raise_on_error=False)
-
     def _put_aside(self, entry: Entry, reason: str) -> None:
         if self._scripts.dead_letter(entry.entry_id, entry.fields, reason):
             log.error("dead letter entryId=%s reason=%s", entry.entry_id, json.dumps(reason))
 
 
-def _request_id(entry: Entry) -> str:
-    """Other producers need not give a request id: the entry id serves as well."""
-    return entry.fields.get("requestId", entry.entry_id)
+def _request(entry: Entry) -> Request:
+    fields = entry.fields
+    # Other producers need not give a request id: the entry id serves as well.
+    request_id = fields.get("requestId", entry.entry_id)
+    return Request(fields["couponId"], fields["userId"], request_id, entry.entry_id)
 
 
 def _defect(entry: Entry) -> str | None:
@@ -96,15 +85,13 @@ def _defect(entry: Entry) -> str | None:
     return None
 
 
-def _line(entry: Entry, decision: str) -> str:
+def _line(request: Request, decision: str) -> str:
     """One decision as key=value; a value that would not read as one word is quoted."""
-    values = {
-        "couponId": entry.fields["couponId"],
-        "userId": entry.fields["userId"],
-        "requestId": _request_id(entry),
-        "decision": decision,
-    }
-    return " ".join(
-        f"{name}={value if _ONE_WORD.fullmatch(value) else json.dumps(value)}"
-        for name, value in values.items()
-    )
+    coupon_id, user_id, request_id, _ = request
+    if not _ONE_WORD.fullmatch(user_id + request_id):
+        user_id, request_id = _quoted(user_id), _quoted(request_id)
+    return f"couponId={coupon_id} userId={user_id} requestId={request_id} decision={decision}"
+
+
+def _quoted(value: str) -> str:
+    return value if _ONE_WORD.fullmatch(value) else json.dumps(value)

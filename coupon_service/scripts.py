@@ -1,12 +1,14 @@
 """The only door to `lua/`: one typed method for each script."""
 
 import json
+from collections.abc import Callable, Sequence
 from importlib import resources
-from typing import Any, NamedTuple, cast
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar, cast
 
 from redis import Redis
-from redis.client import Pipeline
 from redis.commands.core import Script
+from redis.exceptions import NoScriptError, RedisError
 
 from coupon_service.keys import GROUP, Keys
 
@@ -23,6 +25,28 @@ class Declaration(NamedTuple):
     window: dict[str, int | None] = {}
 
 
+class Ask(NamedTuple):
+    """A user who asks for a coupon; ids have matched the patterns in `keys`."""
+
+    coupon_id: str
+    user_id: str
+    request_id: str
+
+
+class Request(NamedTuple):
+    """An entry of the request stream that can be decided."""
+
+    coupon_id: str
+    user_id: str
+    request_id: str
+    entry_id: str
+
+
+#: The keys and the arguments of one call of a script.
+_Call = tuple[list[str], list[str | int]]
+_Item = TypeVar("_Item", Ask, Request)
+
+
 class Scripts:
     """The scripts of one installation; each runs atomically on the server.
 
@@ -32,6 +56,7 @@ class Scripts:
 
     def __init__(self, client: Redis, keys: Keys, retention: float) -> None:
         self.keys = keys
+        self._client = client
         self._retention_ms = int(retention * 1000)
 
         def script(name: str) -> Script:
@@ -74,47 +99,75 @@ class Scripts:
                 values.append("none" if instant is None else instant)
         return cast("list[Any]", self._register(keys=names, args=values))
 
-    def admit(self, coupon_id: str, user_id: str, request_id: str) -> list[str]:
-        """Take a place for the user and put the request on the stream.
+    def admit(self, asks: Sequence[Ask]) -> list[list[str] | RedisError]:
+        """Take a place for each user and put the request on the stream.
 
         Returns:
-            [accepted], [sold_out], [closed], [unknown_coupon],
-            [not_open, opensAt (ms), ms until then], or
-            [duplicate, pending or issued, request id that holds the place].
+            For each, in order: [accepted], [sold_out], [closed], [unknown_coupon],
+            [not_open, opensAt (ms), ms until then],
+            [duplicate, pending or issued, request id that holds the place], or the error that
+            the requests for this coupon have met.
         """
         keys = self.keys
-        reply: Any = self._admit(
-            keys=[
+
+        def call(coupon_id: str, asks: list[Ask]) -> _Call:
+            return [
                 keys.coupon(coupon_id),
                 keys.requested(coupon_id),
-                keys.user(coupon_id, user_id),
                 keys.pending(coupon_id),
                 keys.requests,
-            ],
-            args=[coupon_id, user_id, request_id, self._retention_ms],
-        )
-        return cast("list[str]", reply)
+                *(keys.user(coupon_id, ask.user_id) for ask in asks),
+            ], [coupon_id, self._retention_ms, *chain.from_iterable(ask[1:] for ask in asks)]
 
-    def issue(
-        self, pipeline: Pipeline, coupon_id: str, user_id: str, request_id: str, entry_id: str
-    ) -> None:
-        """Queue the decision of one entry on `pipeline`; its result will be [verdict, decision]:
-        0 no stock, 1 issued, 2 the user has one already, and the word for it."""
+        return self._by_coupon(self._admit, asks, call)
+
+    def issue(self, requests: Sequence[Request]) -> list[tuple[int, str] | RedisError]:
+        """Decide entries of the stream.
+
+        Returns:
+            For each, in order: [verdict, decision], 0 no stock, 1 issued, 2 the user has one
+            already, and the word for it; or the error that the entries for this coupon have met.
+        """
         keys = self.keys
-        self._issue(
-            keys=[
+
+        def call(coupon_id: str, requests: list[Request]) -> _Call:
+            return [
                 keys.stock(coupon_id),
-                keys.user(coupon_id, user_id),
                 keys.requested(coupon_id),
                 keys.pending(coupon_id),
                 keys.coupon(coupon_id),
                 keys.requests,
                 keys.log,
                 keys.issuances(coupon_id),
-            ],
-            args=[coupon_id, user_id, request_id, entry_id, GROUP, self._retention_ms],
-            client=pipeline,
-        )
+                *(keys.user(coupon_id, request.user_id) for request in requests),
+            ], [coupon_id, GROUP, self._retention_ms,
+                *chain.from_iterable(request[1:] for request in requests)]
+
+        return self._by_coupon(self._issue, requests, call)
+
+    def _by_coupon(
+        self, script: Script, items: Sequence[_Item], call: Callable[[str, list[_Item]], _Call]
+    ) -> list[Any]:
+        """Call `script` for the items of each coupon, all in one round trip; give the replies to
+        the items in their order, the error of a call to each of its items."""
+        rows: dict[str, list[int]] = {}
+        for row, item in enumerate(items):
+            rows.setdefault(item.coupon_id, []).append(row)
+        calls = [call(coupon_id, [items[row] for row in rows[coupon_id]]) for coupon_id in rows]
+        with self._client.pipeline(transaction=False) as pipeline:
+            for keys, args in calls:
+                pipeline.evalsha(script.sha, len(keys), *keys, *map(str, args))
+            replies = pipeline.execute(raise_on_error=False)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            # Never seen by this server, or forgotten: those that it has run run once more.
+            self._client.script_load(script.script)
+            return self._by_coupon(script, items, call)
+        given: list[Any] = [None] * len(items)
+        for its_rows, reply in zip(rows.values(), replies, strict=True):
+            each = reply if isinstance(reply, list) else [reply] * len(its_rows)
+            for row, answer in zip(its_rows, each, strict=True):
+                given[row] = answer
+        return given
 
     def cancel(self, coupon_id: str, user_id: str) -> list[str]:
         """Take a user's coupon or pending request back.

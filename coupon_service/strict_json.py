@@ -3,7 +3,7 @@
 import json
 from typing import Any, NoReturn
 
-from flask import Request
+from flask import Request, Response
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
@@ -38,16 +38,23 @@ class StrictRequest(Request):
 class StrictJSON(DefaultJSONProvider):
     """Refuses what the json module lets through: duplicate names, NaN, endless nesting."""
 
-    sort_keys = False
-
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
         """Parse `s`; raises ValueError where it is not strict JSON."""
+        text = s if isinstance(s, str) else s.decode(json.detect_encoding(s))
         try:
-            return json.loads(
-                s, object_pairs_hook=_unique, parse_constant=_no_constant, **kwargs
-            )
+            return _DECODER.decode(text)
         except RecursionError:
             raise ValueError("nested too deeply") from None
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        """Make a response of what `jsonify` was given."""
+        body = encode(self._prepare_response_obj(args, kwargs))
+        return Response(body, mimetype=self.mimetype)
+
+
+def encode(body: Any) -> bytes:
+    """Give the body of an answer."""
+    return f"{_ENCODER.encode(body)}\n".encode()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -59,3 +66,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+# Made once: json.loads and json.dumps would make them for every call.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+_ENCODER = json.JSONEncoder(separators=(",", ":"))

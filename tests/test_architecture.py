@@ -13,10 +13,14 @@ ROOT = Path(__file__).parent.parent
 #: Every module imports only from rows above its own.
 LAYERS = [
     {"config", "keys", "errors"},
-    {"connection", "scripts", "numbers", "outage", "strict_json", "startup", "export", "local"},
-    {"stream", "coupons", "problems", "reconcile", "schemas", "auth"},
-    {"issuance", "administration", "api"},
-    {"admin", "cli"},
+    {
+        "connection", "scripts", "numbers", "outage", "strict_json", "startup", "export", "local",
+        "serving",
+    },
+    {"admission", "stream", "problems", "reconcile", "schemas", "auth"},
+    {"coupons", "issuance"},
+    {"administration", "api"},
+    {"admin", "cli", "express"},
     {"app"},
     {"worker", "wsgi"},
 ]

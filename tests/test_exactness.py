@@ -10,9 +10,10 @@ from itertools import count
 import pytest
 
 from coupon_service.keys import GROUP
+from coupon_service.scripts import Ask, Declaration
 from tests.load import Client, ask_all
 from tests.processes import gunicorn, wait_until, worker
-from tests.state import KEYS, assert_consistent
+from tests.state import KEYS, assert_consistent, scripts_on
 
 QUANTITY, USERS, CONNECTIONS = 1000, 5000, 16
 
@@ -123,15 +124,14 @@ def test_top_up_while_requests_run_is_issued_to_the_last_one(own_server, launch,
 
 def test_killed_worker_loses_nothing_and_issues_nothing_twice(own_server, launch, tmp_path):
     """Two workers are killed in the middle of batches; a third one goes on."""
-    quantity = 2000
-    api, url = gunicorn(own_server.url, tmp_path / "web.log")
-    launch(api)
     client = own_server.client()
-    Client(url).register("A", quantity)
-    accepted = {
-        answer.user for answer in ask_all(url, "A", map(str, range(quantity)), CONNECTIONS)
-    }
-    settings = {"COUPON_CLAIM_IDLE_MS": "500", "COUPON_WORKER_BATCH": "500"}
+    accepted = [f"user{number}" for number in range(20_000)]
+    scripts = scripts_on(client)
+    scripts.register([Declaration("A", len(accepted))])
+    for start in range(0, len(accepted), 500):
+        asks = [Ask("A", user, f"r-{user}") for user in accepted[start:start + 500]]
+        assert scripts.admit(asks) == [["accepted"]] * 500
+    settings = {"COUPON_CLAIM_IDLE_MS": "500", "COUPON_WORKER_BATCH": "1000"}
     logs = [tmp_path / f"worker{number}.log" for number in range(3)]
 
     for log in logs[:2]:

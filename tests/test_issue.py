@@ -5,6 +5,7 @@ import pytest
 from coupon_service.config import Config
 from coupon_service.errors import SoldOut
 from coupon_service.keys import GROUP, Keys
+from coupon_service.scripts import Request
 from coupon_service.scripts import Declaration
 from tests.state import KEYS, assert_consistent, coupons_on, drain, everything, scripts_on
 from worker import Worker
@@ -19,12 +20,10 @@ def decide(client):
         if entry is None:
             [[_, [entry]]] = client.xreadgroup(GROUP, "test", {KEYS.requests: ">"}, count=1)
         entry_id, fields = entry
-        with client.pipeline(transaction=False) as pipeline:
-            scripts.issue(
-                pipeline, fields["couponId"], fields["userId"],
-                fields.get("requestId", entry_id), entry_id,
-            )
-            [[verdict, _]] = pipeline.execute()
+        [[verdict, _]] = scripts.issue([
+            Request(fields["couponId"], fields["userId"], fields.get("requestId", entry_id),
+                    entry_id)
+        ])
         return verdict, entry
 
     client.xgroup_create(KEYS.requests, GROUP, id="0", mkstream=True)

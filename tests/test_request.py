@@ -125,5 +125,5 @@ def test_admission_costs_one_round_trip(real_client):
     }
     # What runs inside the script is counted too; only EVALSHA came over the connection.
     assert calls["evalsha"] == 1
-    inside = {"hmget", "hget", "get", "xadd", "incr", "hset", "info"}
+    inside = {"hmget", "mget", "get", "xadd", "incr", "hset", "info"}
     assert {name for name, count in calls.items() if count} == inside | {"evalsha"}

@@ -1,20 +1,28 @@
--- Decides one entry of the request stream: issues the coupon, or refuses it.
--- KEYS   1 stock  2 issuance mark of the user  3 requested  4 pending (hash)  5 coupon (hash)
---        6 coupon-requests (stream)  7 coupon-log (stream)  8 issuances (stream)
--- ARGV   1 couponId  2 userId  3 requestId (the entry id if the producer gave none)
---        4 entry id  5 group  6 retention after expiresAt (ms)
--- Returns {verdict, decision}: 0 no stock, 1 issued, 2 the user has one already
+-- Decides entries of the request stream that ask for one coupon, in order: issues it to each, or
+-- refuses it.
+-- KEYS   1 stock  2 requested  3 pending (hash)  4 coupon (hash)  5 coupon-requests (stream)
+--        6 coupon-log (stream)  7 issuances (stream)  8.. issuance mark of each user
+-- ARGV   1 couponId  2 group  3 retention after expiresAt (ms)
+--        4.. userId, requestId (the entry id if the producer gave none), entry id of each entry
+-- Returns for each {verdict, decision}: 0 no stock, 1 issued, 2 the user has one already
 -- Replay: an issued requestId is recognised by the mark and issued no second time; an entry
 --   that is gone from the stream was decided before. Neither is counted or logged again.
-local stock, user, requested, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local coupon, requests, log, issuances = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local coupon_id, user_id, request_id, entry_id, group, retention = unpack(ARGV)
+local stock, requested, pending, coupon = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local requests, log, issuances = KEYS[5], KEYS[6], KEYS[7]
+local coupon_id, group, retention = ARGV[1], ARGV[2], ARGV[3]
+local users, request_ids, entry_ids = {}, {}, {}
+for row = 1, #KEYS - 7 do
+  users[row], request_ids[row], entry_ids[row] = ARGV[1 + 3 * row], ARGV[2 + 3 * row],
+    ARGV[3 + 3 * row]
+end
 local function whole(value)
   -- Only what INCR and DECR accept as well: not '010', '1e3' or 'nan'.
   local number = string.match(value, '^%-?%d+$') and tonumber(value)
   return number and string.format('%.0f', number) == value and number
 end
-local decisions = {[0] = 'sold_out', [1] = 'issued', [2] = 'duplicate'}
+local function first_word(mark)
+  return mark and string.match(mark, '^%S+')
+end
 
 local left = whole(redis.call('GET', stock) or '0')
 local taken = whole(redis.call('GET', requested) or '0')
@@ -23,9 +31,12 @@ local quantity = whole(declared or '0')
 if not left or not taken or not quantity then
   return redis.error_reply('CORRUPT stock, requested or quantity is not a number')
 end
-local mark = redis.call('GET', user)
-local held = redis.call('HGET', pending, user_id)
-local admitted = held and string.match(held, '^%S+') == request_id
+-- By user: the requestId in the issuance mark, and that in the pending mark.
+local issued, waiting = {}, {}
+for row, mark in ipairs(redis.call('HMGET', pending, unpack(users))) do
+  waiting[users[row]] = first_word(mark)
+  issued[users[row]] = first_word(redis.call('GET', KEYS[7 + row]))
+end
 redis.call('XLEN', issuances) -- raises, before anything is written, if it is not a stream
 -- Looked at before anything is written. It concerns all coupons, so it is no fault of the entry.
 local kind = redis.call('TYPE', log).ok
@@ -35,50 +46,77 @@ end
 
 -- XACK is the first write because a server that is out of memory still allows it, and what
 -- follows it: admitted requests are decided even then.
-redis.call('XACK', requests, group, entry_id)
-local undecided = redis.call('XDEL', requests, entry_id) == 1
-if mark and string.match(mark, '^%S+') == request_id then
-  return {1, decisions[1]}
-end
-if not declared then
-  decisions[0] = 'unknown_coupon'
-end
-if not undecided and not admitted then
-  local verdict = (mark or held) and 2 or 0
-  return {verdict, decisions[verdict]}
-end
+redis.call('XACK', requests, group, unpack(entry_ids))
+local words = {[0] = declared and 'sold_out' or 'unknown_coupon', [1] = 'issued', [2] = 'duplicate'}
+local vanishes_at = expires_at and string.format('%.0f', expires_at + retention)
 
-local verdict = 1
-if left <= 0 then
-  verdict = 0
-elseif mark or (held and not admitted) then
-  verdict = 2
-elseif not admitted and taken >= quantity then
-  -- All that is left belongs to those who were admitted first.
-  verdict = 0
-end
+-- What all entries have in common is written once, at the end.
+local settled, decided, refused, admitted_before = {}, {}, {}, taken
+local granted = 0
 
-local log_id = redis.call('XADD', log, '*', 'couponId', coupon_id, 'userId', user_id,
-  'requestId', request_id, 'decision', decisions[verdict], 'entryId', entry_id)
-if verdict == 1 then
-  redis.call('SETNX', user, request_id .. ' ' .. log_id)
-  redis.call('DECR', stock)
-  redis.call('XADD', issuances, log_id, 'userId', user_id)
-  if expires_at then
-    local vanishes_at = string.format('%.0f', expires_at + retention)
-    redis.call('PEXPIREAT', user, vanishes_at)
-    redis.call('PEXPIREAT', issuances, vanishes_at)
+local function decide(mark_key, user_id, request_id, entry_id)
+  local admitted = waiting[user_id] == request_id
+  if admitted or issued[user_id] == request_id then
+    settled[#settled + 1] = entry_id
+  elseif redis.call('XDEL', requests, entry_id) == 0 then
+    return (issued[user_id] or waiting[user_id]) and 2 or 0
   end
-elseif quantity > 0 then
-  redis.call('HINCRBY', coupon, decisions[verdict], 1)
+  if issued[user_id] == request_id then
+    return 1
+  end
+  local verdict = 1
+  if left <= 0 then
+    verdict = 0
+  elseif issued[user_id] or (waiting[user_id] and not admitted) then
+    verdict = 2
+  elseif not admitted and taken >= quantity then
+    -- All that is left belongs to those who were admitted first.
+    verdict = 0
+  end
+
+  local log_id = redis.call('XADD', log, '*', 'couponId', coupon_id, 'userId', user_id,
+    'requestId', request_id, 'decision', words[verdict], 'entryId', entry_id)
+  if verdict == 1 then
+    redis.call('SETNX', mark_key, request_id .. ' ' .. log_id)
+    redis.call('XADD', issuances, log_id, 'userId', user_id)
+    if vanishes_at then
+      redis.call('PEXPIREAT', mark_key, vanishes_at)
+    end
+    left, granted, issued[user_id] = left - 1, granted + 1, request_id
+  else
+    refused[verdict] = (refused[verdict] or 0) + 1
+  end
+  if admitted then
+    decided[#decided + 1], waiting[user_id] = user_id, nil
+  end
+  -- requested == issued + pending, for entries of every producer.
+  taken = taken + (verdict == 1 and 1 or 0) - (admitted and 1 or 0)
+  return verdict
 end
-if admitted then
-  redis.call('HDEL', pending, user_id)
+
+local decisions = {}
+for row, user_id in ipairs(users) do
+  local verdict = decide(KEYS[7 + row], user_id, request_ids[row], entry_ids[row])
+  decisions[row] = {verdict, words[verdict]}
 end
--- requested == issued + pending, for entries of every producer.
-if admitted and verdict ~= 1 then
-  redis.call('DECR', requested)
-elseif verdict == 1 and not admitted then
-  redis.call('INCR', requested)
+if #settled > 0 then
+  redis.call('XDEL', requests, unpack(settled))
 end
-return {verdict, decisions[verdict]}
+if #decided > 0 then
+  redis.call('HDEL', pending, unpack(decided))
+end
+if granted > 0 then
+  redis.call('DECRBY', stock, granted)
+end
+if taken ~= admitted_before then
+  redis.call('INCRBY', requested, string.format('%.0f', taken - admitted_before))
+end
+for verdict, count in pairs(refused) do
+  if quantity > 0 then
+    redis.call('HINCRBY', coupon, words[verdict], count)
+  end
+end
+if vanishes_at then
+  redis.call('PEXPIREAT', issuances, vanishes_at)
+end
+return decisions

@@ -1,83 +1,147 @@
-"""Whether what is asked costs the same at 100 and at 100,000 issuances: `python -m bench.growth`.
+"""Whether what is asked costs the same, however much was issued and however many coupons there are.
 
-Both coupons live on one server at once and are asked in turn, so that whatever else happens on
-the machine happens to both. The result is a ratio of medians; below 1.15 it is flat.
+Each size has a server of its own, and they are asked in turn, so that whatever else happens on
+the machine happens to all. The result is a ratio of medians to the smallest; up to 1.15 is flat.
 """
 
+import logging
 import statistics
-import tempfile
 import time
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
-from flask.testing import FlaskClient
 from redis import Redis
 
-from coupon_service.app import create_app
+from bench.filling import issue
+from bench.report import Goal, Section, table
+from bench.scale import Scale
+from coupon_service.administration import Administration
 from coupon_service.config import Config
 from coupon_service.connection import connect
 from coupon_service.coupons import Coupons
-from coupon_service.keys import Keys
-from coupon_service.outage import Gate
-from coupon_service.scripts import Declaration, Scripts
+from coupon_service.scripts import Ask, Declaration
 from tests.processes import Server
+from tests.state import KEYS, administration_on, coupons_on, scripts_on
 from worker import Worker
 
-SIZES = {"SMALL": 100, "LARGE": 100_000}
-ROUNDS, CALLS = 7, 40
-CALLS_OF = {
-    "status of a user": "/api/coupons/{}/users/u7",
-    "numbers": "/api/coupons/{}",
-    "statistics": "/api/coupons/{}/statistics",
-    "page of issuances": "/api/coupons/{}/issuances?limit=100",
+COUPON = "BENCH"
+ROUNDS, CALLS, BATCH = 7, 100, 100
+FLAT = 1.15
+
+_new = count()
+
+
+class Service(NamedTuple):
+    """What is asked, on one server."""
+
+    server: Server
+    coupons: Coupons
+    administration: Administration
+    worker: Worker
+    client: Redis
+
+
+def request(service: Service) -> None:
+    """A new user asks."""
+    number = next(_new)
+    service.coupons.request(COUPON, f"new{number}", f"request{number:08}")
+
+
+def decision(service: Service) -> float:
+    """A worker decides a batch; gives the seconds that this took for each."""
+    while service.client.xlen(KEYS.requests):
+        service.worker.run_once()
+    asks = [Ask(COUPON, f"new{next(_new)}", "r") for _ in range(BATCH)]
+    assert scripts_on(service.client).admit(asks) == [["accepted"]] * BATCH
+    started = time.perf_counter()
+    assert service.worker.run_once() == BATCH
+    return (time.perf_counter() - started) / BATCH
+
+
+CALLS_OF: dict[str, Callable[[Service], object]] = {
+    "request": request,
+    "status of a user": lambda service: service.coupons.user(COUPON, "user7"),
+    "numbers": lambda service: service.coupons.numbers(COUPON),
+    "statistics": lambda service: service.administration.statistics(COUPON),
+    "page of issuances": lambda service: service.administration.issuances(COUPON, 100),
 }
 
 
-def issue(client: Redis, coupon_id: str, count: int) -> None:
-    """Issue `count` coupons through the service's own scripts."""
-    keys = Keys()
-    coupons = Coupons(client, keys, Scripts(client, keys, Config.retention), Gate())
-    coupons.register(Declaration(coupon_id, count))
-    worker = Worker(client, Config(worker_batch=1000))
-    for number in range(count):
-        coupons.request(coupon_id, f"u{number}", f"r{number}")
-        if number % 1000 == 999 or number == count - 1:
-            while client.xlen(keys.requests):
-                worker.run_once()
-    assert coupons.numbers(coupon_id)["issued"] == count
+def run(folder: Path, scale: Scale) -> Section:
+    """Measure every call at every size."""
+    logging.disable()
+    text, goals = [], []
+    for what, sizes, fill in (
+        ("issued", scale.issued, lambda client, size: issue(client, COUPON, size)),
+        ("campaigns", scale.campaigns, _campaigns),
+    ):
+        services = []
+        try:
+            for size in sizes:
+                services.append(_service(folder / f"{what}{size}"))
+                fill(services[-1].client, size)
+            medians = _measure(services)
+        finally:
+            for service in services:
+                service.server.stop()
+        rows = []
+        for name, its in medians.items():
+            grown = [each / its[0] for each in its]
+            rows.append([name, *(
+                f"{1e6 * each:.1f} ({ratio:.2f})" for each, ratio in zip(its, grown, strict=True)
+            )])
+            if name in ("request", "decision", "status of a user"):
+                goals.append(Goal(
+                    f"{name} at {sizes[-1]:,} {what}, to {sizes[0]:,}", grown[-1], FLAT, True
+                ))
+        text.append(table(
+            ["µs (ratio)", *(f"{size:,} {what}" for size in sizes)], rows
+        ))
+    return Section("Growth", "\n\n".join(text), goals)
 
 
-def seconds(http: FlaskClient, path: str) -> float:
-    """Ask `CALLS` times and give the median time of one call."""
-    times = []
+def _service(folder: Path) -> Service:
+    folder.mkdir()
+    server = Server(folder, "--appendfsync", "no")
+    server.start()
+    client = connect(server.url, 30, 0)
+    return Service(
+        server, coupons_on(client), administration_on(client),
+        Worker(client, Config(worker_batch=BATCH)), client,
+    )
+
+
+def _campaigns(client: Redis, size: int) -> None:
+    issue(client, COUPON, 100)
+    declarations = [Declaration(f"C{number}", 100) for number in range(size - 1)]
+    for start in range(0, len(declarations), 1000):
+        scripts_on(client).register(declarations[start:start + 1000])
+
+
+def _measure(services: list[Service]) -> dict[str, list[float]]:
+    """Give the median seconds of each call on each service."""
+    times: dict[str, list[list[float]]] = {
+        name: [[] for _ in services] for name in (*CALLS_OF, "decision")
+    }
+    for _ in range(ROUNDS):
+        for row, service in enumerate(services):
+            for name, call in CALLS_OF.items():
+                times[name][row].append(_seconds(call, service))
+            times["decision"][row].append(
+                statistics.median(decision(service) for _ in range(10))
+            )
+    return {
+        name: [statistics.median(its) for its in of_services]
+        for name, of_services in times.items()
+    }
+
+
+def _seconds(call: Callable[[Service], object], service: Service) -> float:
+    taken = []
     for _ in range(CALLS):
         started = time.perf_counter()
-        answer = http.get(path, headers={"Authorization": "Bearer bench"})
-        times.append(time.perf_counter() - started)
-        assert answer.status_code == 200
-    return statistics.median(times)
-
-
-def main() -> None:
-    """Run, and print a row for each call."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), "--appendfsync", "no")
-        server.start()
-        try:
-            client = connect(server.url, 30, 0)
-            for coupon_id, count in SIZES.items():
-                issue(client, coupon_id, count)
-            http = create_app(Config(admin_token="bench"), client).test_client()
-            print("| call | ms at 100 | ms at 100,000 | ratio |\n| --- | --- | --- | --- |")
-            for name, path in CALLS_OF.items():
-                rounds = [
-                    [seconds(http, path.format(coupon_id)) for coupon_id in SIZES]
-                    for _ in range(ROUNDS)
-                ]
-                small, large = (statistics.median(column) for column in zip(*rounds, strict=True))
-                print(f"| {name} | {small * 1e3:.2f} | {large * 1e3:.2f} | {large / small:.2f} |")
-        finally:
-            server.stop()
-
-
-if __name__ == "__main__":
-    main()
+        call(service)
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)

@@ -23,6 +23,7 @@ def run(folder: Path, scale: Scale) -> Section:
     server.start()
     try:
         client = server.client()
+        client.config_set("lazyfree-lazy-user-del", "no")  # free at once, not in the background
         empty = _used(client)
         issue(client, COUPON, count)
         full = (_used(client) - empty) / count

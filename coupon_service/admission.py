@@ -8,7 +8,6 @@ from redis.exceptions import RedisError
 from coupon_service.outage import Gate
 from coupon_service.scripts import Ask, Scripts
 
-
 #: Requests that share a round trip at the most: while they are decided, Redis does nothing else.
 MOST = 500
 
@@ -47,23 +46,23 @@ class Admission:
             while mine.outcome is None:
                 count = min(len(self._waiting), MOST)
                 self._send([self._waiting.popleft() for _ in range(count)])
-        if isinstance(mine.outcome, RedisError):
-            # An error of this request alone: the gate turns it into the right refusal.
-            with self._gate:
-                raise mine.outcome
         if isinstance(mine.outcome, BaseException):
             raise mine.outcome
-        assert mine.outcome is not None
         return mine.outcome
 
     def _send(self, waiting: list[_Waiting]) -> None:
         try:
             with self._gate:
                 outcomes = self._scripts.admit([each.ask for each in waiting])
+                errors = []
+                for each, outcome in zip(waiting, outcomes, strict=True):
+                    if isinstance(outcome, RedisError):
+                        errors.append(outcome)
+                    else:
+                        each.outcome = outcome
+                if errors:
+                    raise errors[0]
         except BaseException as error:
             # Nobody else would answer those who wait for this round trip.
             for each in waiting:
-                each.outcome = error
-        else:
-            for each, outcome in zip(waiting, outcomes, strict=True):
-                each.outcome = outcome
+                each.outcome = each.outcome or error

@@ -14,7 +14,7 @@ from coupon_service.schemas import RequestSchema, declarations, idempotency_key
 
 api = Blueprint("api", __name__, url_prefix="/api/coupons")
 
-REQUEST_PATH = "/api/coupons/request"
+REQUEST_PATH = f"{api.url_prefix}/request"
 #: Seconds after which a client may look again at a request that is pending.
 LOOK_AGAIN_AFTER = 1
 #: Bytes of a body that registers as many coupons as are allowed.

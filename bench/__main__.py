@@ -2,6 +2,7 @@
 
 import argparse
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from bench.load import require_tools
 from bench.peers import PROCESSES, start_all
 from bench.report import Section, goals_table
 from bench.scale import FULL, QUICK, Scale
+from coupon_service.local import find_server
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 PACKAGES = ("flask", "gunicorn", "gevent", "redis", "hiredis", "marshmallow", "fastapi", "uvicorn",
@@ -84,15 +86,13 @@ def _machine() -> str:
 
 
 def _versions() -> str:
-    from coupon_service.local import find_server
-
-    said = [
-        subprocess.run(command, capture_output=True, text=True).stdout.split("\n")[0]
-        for command in ([find_server(), "--version"], ["redis-benchmark", "--version"])
-    ]
-    node = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip()
+    programs = [find_server(), "redis-benchmark", *(["node"] if shutil.which("node") else [])]
+    said = []
+    for program in programs:
+        output = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+        said.append(f"{Path(program).name}: {output.splitlines()[0]}")
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    return f"Python {platform.python_version()}, {packages}, Node {node}; {'; '.join(said)}."
+    return f"Python {platform.python_version()}, {packages}; {'; '.join(said)}."
 
 
 def _say(part: str) -> None:

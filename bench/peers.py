@@ -1,6 +1,5 @@
 """The services that are compared: how each is started, and what is in its Redis."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -186,5 +185,5 @@ def _install_fastify() -> bool:
         return False
     command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
     return not subprocess.run(
-        command, cwd=ROOT / "bench" / "fastify", capture_output=True, env=dict(os.environ)
+        command, cwd=ROOT / "bench" / "fastify", capture_output=True
     ).returncode

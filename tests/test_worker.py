@@ -98,6 +98,17 @@ def test_corrupt_coupon_makes_dead_letters_and_the_others_flow(
     assert client.hget(KEYS.pending("A"), "u").split(" ")[0] == "r"
 
 
+def test_corrupt_mark_spoils_nothing_for_those_who_are_decided_with_it(client, coupons, worker):
+    coupons.register(Declaration("A", 3))
+    for user in ("u1", "u2", "u3"):
+        coupons.request("A", user, f"r-{user}")
+    client.lpush(KEYS.user("A", "u2"), "1")
+    drain(client, worker)
+    [(_, dead)] = client.xrange(KEYS.dead)
+    assert json.loads(dead["fields"])["userId"] == "u2"
+    assert [coupons.user("A", user)["status"] for user in ("u1", "u3")] == ["issued"] * 2
+
+
 def test_log_of_another_type_loses_no_request(client, coupons, worker):
     """It concerns every entry, so it is waited for, and no entry becomes a dead letter."""
     coupons.register(Declaration("A", 1))

@@ -51,18 +51,16 @@ local words = {[0] = declared and 'sold_out' or 'unknown_coupon', [1] = 'issued'
 local vanishes_at = expires_at and string.format('%.0f', expires_at + retention)
 
 -- What all entries have in common is written once, at the end.
-local settled, decided, refused, admitted_before = {}, {}, {}, taken
-local granted = 0
+local decided, refused, taken_before, granted = {}, {}, taken, 0
 
-local function decide(mark_key, user_id, request_id, entry_id)
+local function decide(row, user_id)
+  local mark_key, request_id, entry_id = KEYS[7 + row], request_ids[row], entry_ids[row]
+  local undecided = redis.call('XDEL', requests, entry_id) == 1
   local admitted = waiting[user_id] == request_id
-  if admitted or issued[user_id] == request_id then
-    settled[#settled + 1] = entry_id
-  elseif redis.call('XDEL', requests, entry_id) == 0 then
-    return (issued[user_id] or waiting[user_id]) and 2 or 0
-  end
   if issued[user_id] == request_id then
     return 1
+  elseif not undecided and not admitted then
+    return (issued[user_id] or waiting[user_id]) and 2 or 0
   end
   local verdict = 1
   if left <= 0 then
@@ -96,11 +94,8 @@ end
 
 local decisions = {}
 for row, user_id in ipairs(users) do
-  local verdict = decide(KEYS[7 + row], user_id, request_ids[row], entry_ids[row])
+  local verdict = decide(row, user_id)
   decisions[row] = {verdict, words[verdict]}
-end
-if #settled > 0 then
-  redis.call('XDEL', requests, unpack(settled))
 end
 if #decided > 0 then
   redis.call('HDEL', pending, unpack(decided))
@@ -108,8 +103,8 @@ end
 if granted > 0 then
   redis.call('DECRBY', stock, granted)
 end
-if taken ~= admitted_before then
-  redis.call('INCRBY', requested, string.format('%.0f', taken - admitted_before))
+if taken ~= taken_before then
+  redis.call('INCRBY', requested, string.format('%.0f', taken - taken_before))
 end
 for verdict, count in pairs(refused) do
   if quantity > 0 then

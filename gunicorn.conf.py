@@ -4,7 +4,7 @@ import os
 
 bind = f"0.0.0.0:{os.environ.get('PORT', '8080')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-# docs/performance.md compares the classes; this one keeps connections and waits for Redis in none.
+# Compared in docs/performance.md: connections stay open, and waiting blocks none of them.
 worker_class = "coupon_service.serving.Worker"
 # It would be opened in the home folder, where two installations meet.
 control_socket_disable = True

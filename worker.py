@@ -1,31 +1,30 @@
-"""Issues coupons: reads the request stream and decides entry after entry, until a signal."""
+"""Issues coupons: reads the request stream and decides its entries, until a signal."""
 
 import logging
 import os
 import signal
 import socket
+import sys
 import time
 
-from redis import Redis
 from redis.exceptions import RedisError
 
-from coupon_service.config import Config, from_environment
+from coupon_service.circuit_breaker import Outage
+from coupon_service.config import from_environment
 from coupon_service.connection import connect
-from coupon_service.issuance import Issuance
-from coupon_service.keys import Keys
-from coupon_service.outage import Outage
-from coupon_service.scripts import Scripts
+from coupon_service.installation import Installation
+from coupon_service.migration import UnknownFormat
 from coupon_service.stream import Entry, RequestStream
 
-#: Milliseconds of one blocking read; a signal waits for its end at the longest.
+#: Milliseconds of one blocking read, and the longest that a signal has to wait.
 BLOCK_MS = 500
 #: Seconds that requests have to gather after a batch that was not full. A round trip for each
 #: would cost the server, and the API beside it, more than the decisions.
 GATHER = 0.005
-#: Seconds between two looks for entries that a dead worker left behind.
-CLAIM_EVERY = 1.0
-#: Seconds between two looks for consumers that nobody needs any more.
-FORGET_EVERY = 600.0
+#: Seconds between two searches for entries that a dead worker left, and for coupons to remove.
+SWEEP_EVERY = 1.0
+#: Seconds between two searches for consumers that are not needed any more.
+CONSUMERS_EVERY = 600.0
 #: Seconds to wait before Redis is tried again after an error.
 PAUSE = 0.5
 
@@ -35,26 +34,38 @@ log = logging.getLogger("worker")
 class Worker:
     """One consumer of the request stream. Any number of them may run."""
 
-    def __init__(self, client: Redis, config: Config) -> None:
-        keys = Keys(config.key_prefix)
+    def __init__(self, installation: Installation) -> None:
+        config = installation.config
         consumer = config.consumer or f"{socket.gethostname()}-{os.getpid()}"
         self._config = config
-        self._scripts = Scripts(client, keys, config.retention)
-        self._stream = RequestStream(client, keys, consumer)
-        self._issuance = Issuance(self._scripts)
+        self._stream = RequestStream(installation.client, installation.keys, consumer)
+        self._decisions = installation.decisions
+        self._removal = installation.removal
+        self._migration = installation.migration
+        self._scripts = installation.worker_scripts
         self.stopping = False
         self._outage = Outage()
-        #: A broken read may have handed us entries that we never saw: look from this id on.
+        self._migrated = False
+        #: The server may have given this consumer entries in a reply that was lost: those after
+        #: this id are read again. None: there are none.
         self._own_after: str | None = "0"
-        self._claim_at = 0.0
-        self._forget_at = 0.0
+        #: The coupon that is being removed, or None.
+        self._due: str | None = None
+        self._sweep_at = 0.0
+        self._consumers_at = 0.0
 
     def run(self) -> None:
-        """Decide requests until `stopping` is set; wait through every failure of Redis."""
+        """Decide requests until `stopping` is set; wait through every failure of Redis.
+
+        Raises:
+            UnknownFormat: the data was written by a later version.
+        """
         consumer = self._stream.consumer
         log.info("worker starts consumer=%s", consumer)
         while not self.stopping:
             try:
+                if not self._migrated:
+                    self._migrate()
                 if 0 < self.run_once() < self._config.worker_batch:
                     time.sleep(GATHER)
             except RedisError as error:
@@ -65,6 +76,11 @@ class Worker:
         if not self._outage.ongoing:
             self._leave(consumer)
 
+    def _migrate(self) -> None:
+        if count := self._migration.run():
+            log.info("data converted coupons=%d", count)
+        self._migrated = True
+
     def _leave(self, consumer: str) -> None:
         try:
             self._scripts.remove_consumer(consumer)
@@ -72,21 +88,26 @@ class Worker:
             log.warning("consumer is left for others to remove error=%s", error)
 
     def run_once(self) -> int:
-        """Make one pass: entries that this worker holds already, or else new ones.
+        """Make one pass: decide the entries that this worker holds already, or else new ones, and
+        remove a page of what is due.
 
         Returns:
-            How many entries were decided or put aside.
+            How many entries were decided or became dead letters.
 
         Raises:
             redis.exceptions.RedisError: what was read and not decided stays pending.
         """
         if self._own_after is None:
-            self._tidy_up()
+            self._sweep()
         if self._own_after is None:
-            entries = self._stream.read_new(self._config.worker_batch, BLOCK_MS)
+            # While something is due there is work: the read does not wait for more.
+            block_ms = None if self._due else BLOCK_MS
+            entries = self._stream.read_new(self._config.worker_batch, block_ms)
         else:
             entries = self._own(self._own_after)
-        decided = self._issuance.decide(entries)
+        decided = self._decisions.decide(entries)
+        if self._due and not self._removal.remove_page(self._due):
+            self._due = self._removal.next_due()
         self._outage.end()
         return decided
 
@@ -95,15 +116,16 @@ class Worker:
         self._own_after = entries[-1].entry_id if entries else None
         return entries
 
-    def _tidy_up(self) -> None:
+    def _sweep(self) -> None:
         now = time.monotonic()
-        if now >= self._claim_at:
-            self._claim_at = now + CLAIM_EVERY
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_EVERY
             if self._stream.claim_stale(self._config.claim_idle_ms, self._config.worker_batch):
-                self._claim_at = now
+                self._sweep_at = now
                 self._own_after = "0"
-        if now >= self._forget_at:
-            self._forget_at = now + FORGET_EVERY
+            self._due = self._due or self._removal.next_due()
+        if now >= self._consumers_at:
+            self._consumers_at = now + CONSUMERS_EVERY
             for consumer in self._stream.idle_consumers():
                 self._scripts.remove_consumer(consumer)
 
@@ -119,24 +141,26 @@ class Worker:
 def main() -> None:
     """Run a worker with the settings of the environment until SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # A line is written for each decision: what it does not show is not looked for, as the
-    # documentation of logging says under "Optimization".
+    # A line is written for each decision: what it does not show is not determined, see
+    # "Optimization" in the documentation of logging.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     config = from_environment()
     # A read blocks inside the server, so its reply comes that much later. The loop itself
     # tries again after an error: a retry below it would only delay the answer to a signal.
     timeout = config.redis_timeout + BLOCK_MS / 1000
-    client = connect(config.redis_url, timeout, 0, config.redis_verify)
-    worker = Worker(client, config)
+    worker = Worker(Installation(config, connect(config, timeout, retries=0)))
 
     def stop(*_: object) -> None:
         worker.stopping = True
 
-    # The handler sets a flag and no more: an exception here could leave a reply unread.
+    # The handler sets a flag and no more, because an exception here could leave a reply unread.
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    worker.run()
+    try:
+        worker.run()
+    except UnknownFormat as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """Entry point of gunicorn and of `flask run`."""
 
-from coupon_service import startup
-from coupon_service.app import create_app
-from coupon_service.config import from_environment
+from coupon_service.web import preflight
+from coupon_service.web.app import create_app
 
-config = from_environment()
-app = create_app(config)
-startup.check(app.extensions["redis"], config)
+app = create_app()
+preflight.check(app.extensions["coupon_service"])

@@ -15,7 +15,7 @@ from bench.load import require_tools
 from bench.peers import PROCESSES, start_all
 from bench.report import Section, goals_table
 from bench.scale import FULL, QUICK, Scale
-from coupon_service.local import find_server
+from coupon_service.cli.up import find_server
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 PACKAGES = ("flask", "gunicorn", "gevent", "redis", "hiredis", "marshmallow", "fastapi", "uvicorn",

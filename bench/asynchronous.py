@@ -37,7 +37,7 @@ async def request_coupon(body: Request) -> JSONResponse:
         keys=[f"coupon:{coupon_id}", f"coupon:{coupon_id}:requested",
               f"coupon:{coupon_id}:pending", "coupon-requests",
               f"coupon:{coupon_id}:user:{user_id}"],
-        args=[coupon_id, os.environ["RETENTION_MS"], user_id, request_id],
+        args=[coupon_id, user_id, request_id],
     )
     if status != "accepted":
         return JSONResponse(

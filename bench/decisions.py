@@ -13,8 +13,8 @@ from bench.peers import COUPON, PLENTY, WORKER, Peer
 from bench.report import Goal, Section, ratio, spread, table
 from bench.requests import LITERAL, OURS
 from bench.scale import Scale
-from coupon_service.scripts import Ask
-from tests.processes import ROOT, Process, wait_until
+from coupon_service.scripts import Request, source
+from tests.processes import Process, wait_until
 from tests.state import KEYS, scripts_on
 
 #: Calls in one round trip of redis-benchmark: the batch of a worker.
@@ -76,8 +76,10 @@ def _decide(peer: Peer, commands: list[list[str]], count: int) -> float:
 
 def _admit(peer: Peer, numbers: range) -> None:
     if peer.promises:
-        asks = [Ask(COUPON, f"user{number}", f"request{number:08}") for number in numbers]
-        assert scripts_on(peer.client).admit(asks) == [["accepted"]] * len(asks)
+        requests = [
+            Request(COUPON, f"user{number}", f"request{number:08}") for number in numbers
+        ]
+        assert scripts_on(peer.client).admit(requests) == [["accepted"]] * len(requests)
         return
     with peer.client.pipeline(transaction=False) as pipeline:
         for number in numbers:
@@ -113,15 +115,15 @@ def _redis_benchmark(peer: Peer, count: int) -> float:
                     )
                 pipeline.execute()
         client.xgroup_create(KEYS.requests, GROUP, id="0")
-        script = (ROOT / "coupon_service" / "lua" / "issue.lua").read_text(encoding="utf-8")
         keys = [
             KEYS.stock(COUPON), KEYS.requested(COUPON), KEYS.pending(COUPON), KEYS.coupon(COUPON),
             KEYS.requests, KEYS.log, KEYS.issuances(COUPON), KEYS.user(COUPON, "__rand_int__"),
         ]
         output = subprocess.run(
             ["redis-benchmark", "-p", str(peer.server.port), "-c", "1", "-P", str(PIPELINE),
-             "-n", str(count), "-r", str(several), "--csv", "EVALSHA", client.script_load(script),
-             str(len(keys)), *keys, COUPON, GROUP, "0", "u__rand_int__", "r", "1-__rand_int__"],
+             "-n", str(count), "-r", str(several), "--csv", "EVALSHA",
+             client.script_load(source("issue")),
+             str(len(keys)), *keys, COUPON, GROUP, "u__rand_int__", "r", "1-__rand_int__"],
             capture_output=True, text=True, check=True,
         ).stdout
         assert peer.issued() > 0.7 * count, "too few of the calls had something to issue"

@@ -17,13 +17,13 @@ from redis import Redis
 from bench.filling import issue
 from bench.report import Goal, Section, table
 from bench.scale import Scale
-from coupon_service.administration import Administration
+from coupon_service.admin.operations import Operations
 from coupon_service.config import Config
 from coupon_service.connection import connect
 from coupon_service.coupons import Coupons
-from coupon_service.scripts import Ask, Declaration
+from coupon_service.scripts import Registration, Request
 from tests.processes import Server
-from tests.state import KEYS, administration_on, coupons_on, scripts_on
+from tests.state import KEYS, coupons_on, operations_on, scripts_on, worker_on
 from worker import Worker
 
 COUPON = "BENCH"
@@ -38,7 +38,7 @@ class Service(NamedTuple):
 
     server: Server
     coupons: Coupons
-    administration: Administration
+    operations: Operations
     worker: Worker
     client: Redis
 
@@ -53,8 +53,8 @@ def decision(service: Service) -> float:
     """A worker decides a batch; gives the seconds that this took for each."""
     while service.client.xlen(KEYS.requests):
         service.worker.run_once()
-    asks = [Ask(COUPON, f"new{next(_new)}", "r") for _ in range(BATCH)]
-    assert scripts_on(service.client).admit(asks) == [["accepted"]] * BATCH
+    requests = [Request(COUPON, f"new{next(_new)}", "r") for _ in range(BATCH)]
+    assert scripts_on(service.client).admit(requests) == [["accepted"]] * BATCH
     started = time.perf_counter()
     assert service.worker.run_once() == BATCH
     return (time.perf_counter() - started) / BATCH
@@ -63,9 +63,9 @@ def decision(service: Service) -> float:
 CALLS_OF: dict[str, Callable[[Service], object]] = {
     "request": request,
     "status of a user": lambda service: service.coupons.user(COUPON, "user7"),
-    "numbers": lambda service: service.coupons.numbers(COUPON),
-    "statistics": lambda service: service.administration.statistics(COUPON),
-    "page of issuances": lambda service: service.administration.issuances(COUPON, 100),
+    "snapshot": lambda service: service.coupons.snapshot(COUPON),
+    "statistics": lambda service: service.operations.statistics(COUPON),
+    "page of issuances": lambda service: service.operations.issuances(COUPON, 100),
 }
 
 
@@ -106,16 +106,16 @@ def _service(folder: Path) -> Service:
     folder.mkdir()
     server = Server(folder, "--appendfsync", "no")
     server.start()
-    client = connect(server.url, 30, 0)
+    client = connect(Config(redis_url=server.url), 30, 0)
     return Service(
-        server, coupons_on(client), administration_on(client),
-        Worker(client, Config(worker_batch=BATCH)), client,
+        server, coupons_on(client), operations_on(client),
+        worker_on(client, worker_batch=BATCH), client,
     )
 
 
 def _campaigns(client: Redis, size: int) -> None:
     issue(client, COUPON, 100)
-    declarations = [Declaration(f"C{number}", 100) for number in range(size - 1)]
+    declarations = [Registration(f"C{number}", 100) for number in range(size - 1)]
     for start in range(0, len(declarations), 1000):
         scripts_on(client).register(declarations[start:start + 1000])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.peers import COUPON, Peer
-from coupon_service.local import HOST
+from coupon_service.cli.up import HOST
 
 _SCRIPT = Path(__file__).parent / "load.lua"
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from redis import Redis
 
 from bench.literal_worker import STREAM
-from coupon_service.config import Config
-from coupon_service.local import HOST
-from coupon_service.scripts import Ask, Declaration
+from coupon_service.cli.up import HOST
+from coupon_service.scripts import Registration, Request, source
 from tests.processes import ROOT, Process, Server, free_port, listens, wait_until
 from tests.state import KEYS, assert_consistent, scripts_on
 
@@ -37,9 +36,9 @@ class Peer:
         self.server = Server(folder)
         variables = {
             "REDIS_URL": self.server.url, "PORT": str(self.port), "PROCESSES": str(PROCESSES),
-            "WEB_CONCURRENCY": str(PROCESSES), "RETENTION_MS": str(int(Config.retention * 1000)),
-            "ADMIT_LUA": str(ROOT / "coupon_service" / "lua" / "admit.lua"),
+            "WEB_CONCURRENCY": str(PROCESSES), "ADMIT_LUA": str(folder / "admit.lua"),
         }
+        (folder / "admit.lua").write_text(source("admit"), encoding="utf-8")
         web = [word.replace("PORT", str(self.port)) for word in web]
         self.web = Process(web, folder / "web.log", **variables)
         self.worker = Process(worker, folder / "worker.log", **variables) if worker else None
@@ -67,11 +66,11 @@ class Peer:
     def register(self, quantity: int) -> None:
         """Begin anew with one coupon."""
         self.client.flushall()
-        scripts_on(self.client).register([Declaration(COUPON, quantity)])
+        scripts_on(self.client).register([Registration(COUPON, quantity)])
 
     def admit(self, user_id: str) -> None:
         """Let one user have a place."""
-        assert scripts_on(self.client).admit([Ask(COUPON, user_id, "bench")]) == [["accepted"]]
+        assert scripts_on(self.client).admit([Request(COUPON, user_id, "bench")]) == [["accepted"]]
 
     def backlog(self) -> int:
         """How many requests wait for a decision."""

@@ -61,7 +61,7 @@ def in_turn(peers: dict[str, Peer], outcome: str, scale: Scale, pause_ms: int) -
 
 
 def measure(peer: Peer, outcome: str, scale: Scale, pause_ms: int = 0) -> Load:
-    """Ask one service for a while; raises AssertionError if its data is not exact afterwards."""
+    """Load one service for a while; raises AssertionError if its data is not exact then."""
     peer.register(1 if outcome == "sold_out" else PLENTY)
     before = 0
     if outcome != "accepted":

@@ -7,19 +7,20 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import ReadOnlyError
 from redis.retry import Retry
 
-#: Connections of one process; an admission needs one for all that wait at the same moment.
-MOST_CONNECTIONS = 32
+from coupon_service.config import Config
+
+#: Connections of one process; all admissions of a process share one.
+MAX_CONNECTIONS = 32
 
 
-def connect(url: str, timeout: float, retries: int, verify: bool = True) -> Redis:
-    """Make a client; nothing is sent until its first command.
+def connect(config: Config, timeout: float | None = None, retries: int = 1) -> Redis:
+    """Make a client of the Redis in the settings; nothing is sent until its first command.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`.
-        timeout: seconds to wait for a connection and for each reply.
+        config: redis_url (`redis://`, `rediss://` or `unix://`), redis_timeout, redis_verify.
+        timeout: seconds to wait for a connection and for each reply; None: redis_timeout.
         retries: how often a command is sent again when a connection breaks or a reply does
-            not come. Each of our scripts can be repeated, see the replay line in its head.
-        verify: whether the certificate of a `rediss://` server is checked.
+            not come. Each script can be repeated, see the replay line in its header.
 
     Returns:
         A client that is safe to share between threads and across forks.
@@ -27,16 +28,17 @@ def connect(url: str, timeout: float, retries: int, verify: bool = True) -> Redi
     Raises:
         ValueError: the URL cannot be understood.
     """
-    # Nothing is said at connecting: one more reply to wait for is time in an outage.
+    timeout = config.redis_timeout if timeout is None else timeout
+    # Nothing is sent at connecting: one more reply to wait for is time in an outage.
     options: dict[str, Any] = {"driver_info": None}
-    if url.startswith("rediss:"):
+    if config.redis_url.startswith("rediss:"):
         # But over TLS 1.3 the server sends tickets after its handshake. redis-py would take them
         # for an unexpected reply, and give the connection up, if it had not waited for another.
-        options = {} if verify else {"ssl_cert_reqs": "none"}
+        options = {} if config.redis_verify else {"ssl_cert_reqs": "none"}
     client: Redis = Redis(connection_pool=BlockingConnectionPool.from_url(
-        url,
-        # Who finds all of them in use waits for one as long as for a reply.
-        max_connections=MOST_CONNECTIONS,
+        config.redis_url,
+        # A thread that finds all of them in use waits for one as long as for a reply.
+        max_connections=MAX_CONNECTIONS,
         timeout=timeout,
         socket_timeout=timeout,
         socket_connect_timeout=timeout,

@@ -1,12 +1,15 @@
-"""What users and front ends ask of a coupon: register, request, status and numbers."""
+"""What front ends do with a coupon: register, request, status and snapshot."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
 
-from coupon_service.admission import Admission
+from coupon_service.batching import Batches
+from coupon_service.circuit_breaker import CircuitBreaker
 from coupon_service.errors import (
+    BeingRemoved,
     Closed,
     Duplicate,
     InvalidWindow,
@@ -17,9 +20,11 @@ from coupon_service.errors import (
     UnknownCoupon,
 )
 from coupon_service.keys import Keys
-from coupon_service.numbers import instant, issuance, look, milliseconds, numbers
-from coupon_service.outage import Gate
-from coupon_service.scripts import Ask, Declaration, Scripts
+from coupon_service.scripts import CouponScripts, Registration, Request
+from coupon_service.snapshot import instant, issuance, milliseconds, queue_reads, snapshot
+
+#: Seconds after which a coupon whose id is being removed may be registered again.
+REMOVED_AFTER = 1
 
 
 class Coupons:
@@ -28,47 +33,39 @@ class Coupons:
     Every method is one round trip, and raises `Unavailable` when Redis cannot be used now.
     """
 
-    def __init__(self, client: Redis, keys: Keys, scripts: Scripts, gate: Gate) -> None:
+    def __init__(
+        self, client: Redis, keys: Keys, scripts: CouponScripts, breaker: CircuitBreaker,
+        batches: Batches,
+    ) -> None:
         self._client = client
         self._keys = keys
         self._scripts = scripts
-        self._gate = gate
-        self._admission = Admission(scripts, gate)
+        self._breaker = breaker
+        self._batches = batches
 
-    def register(self, *declarations: Declaration) -> list[dict[str, Any]]:
-        """Declare coupons, all of them or none.
+    def register(self, *registrations: Registration) -> list[dict[str, Any]]:
+        """Register coupons, all of them or none.
 
-        A declaration can be repeated, and changed while the coupon is being issued.
+        A registration can be repeated, and changed while the coupon is being issued.
 
         Returns:
             couponId, quantity, stock and requested of each as they are afterwards.
 
         Raises:
-            QuantityTooLow: more places are taken than the quantity; nothing was changed.
-            InvalidWindow: the window would not be in order; nothing was changed.
+            QuantityTooLow, InvalidWindow, BeingRemoved: one is refused; nothing was changed.
         """
-        with self._gate:
-            status, *reply = self._scripts.register(list(declarations))
-        if status == "quantity_too_low":
-            coupon_id, quantity, requested = reply
-            raise QuantityTooLow(
-                f"{requested} places of {coupon_id} are taken, so its quantity cannot be less",
-                couponId=coupon_id,
-                quantity=quantity,
-                requested=requested,
-            )
-        if status == "invalid_window":
-            raise InvalidWindow(
-                f"{reply[0]} needs opensAt < closesAt <= expiresAt", couponId=reply[0]
-            )
+        with self._breaker:
+            status, *reply = self._scripts.register(registrations)
+        if status != "registered":
+            raise _REGISTER_REFUSALS[status](*reply)
         names = ("quantity", "stock", "requested")
         return [
-            {"couponId": declaration.coupon_id, **dict(zip(names, reply[3 * row:], strict=False))}
-            for row, declaration in enumerate(declarations)
+            {"couponId": registration.coupon_id, **dict(zip(names, reply[3 * row:], strict=False))}
+            for row, registration in enumerate(registrations)
         ]
 
     def request(self, coupon_id: str, user_id: str, request_id: str) -> dict[str, Any]:
-        """Ask for one coupon for a user.
+        """Request one coupon for a user.
 
         The same `request_id` for the same user and coupon is accepted again, and takes no
         second place; that makes an accepted request safe to repeat.
@@ -82,7 +79,7 @@ class Coupons:
             SoldOut: every place is taken.
             Duplicate: another request of the user is pending or issued.
         """
-        status, *details = self._admission.admit(Ask(coupon_id, user_id, request_id))
+        status, *details = self._batches.admit(Request(coupon_id, user_id, request_id))
         if status != "accepted":
             raise _refusal(coupon_id, status, details)
         return {
@@ -93,7 +90,7 @@ class Coupons:
         }
 
     def user(self, coupon_id: str, user_id: str) -> dict[str, Any]:
-        """Tell what became of a user's request.
+        """Return the status of a user's request.
 
         Returns:
             couponId, userId, requestId and status: pending, or issued or expired with issuedAt
@@ -104,13 +101,13 @@ class Coupons:
             NotRequested: nothing of this user is pending or issued.
         """
         keys = self._keys
-        with self._gate, self._client.pipeline(transaction=True) as snapshot:
-            snapshot.hmget(keys.coupon(coupon_id), "quantity", "expiresAt")
-            snapshot.get(keys.user(coupon_id, user_id))
-            snapshot.hget(keys.pending(coupon_id), user_id)
-            snapshot.time()
-            (quantity, expires_at), mark, pending, time = snapshot.execute()
-        if not quantity:
+        with self._breaker, self._client.pipeline(transaction=True) as reads:
+            reads.hmget(keys.coupon(coupon_id), "quantity", "deletedAt", "expiresAt")
+            reads.get(keys.user(coupon_id, user_id))
+            reads.hget(keys.pending(coupon_id), user_id)
+            reads.time()
+            (quantity, deleted_at, expires_at), mark, pending, time = reads.execute()
+        if deleted_at or not quantity:
             raise unknown(coupon_id)
         if not mark and not pending:
             raise NotRequested(f"this user has no request for {coupon_id}")
@@ -124,17 +121,17 @@ class Coupons:
             **(issuance(mark) if mark else {}),
         }
 
-    def numbers(self, coupon_id: str) -> dict[str, Any]:
-        """Count what has happened to a coupon, at one instant; see `numbers.numbers`.
+    def snapshot(self, coupon_id: str) -> dict[str, Any]:
+        """Return the counters and the state of a coupon at one instant; see `snapshot.snapshot`.
 
         Raises:
             UnknownCoupon: the coupon is not registered.
         """
-        with self._gate, self._client.pipeline(transaction=True) as snapshot:
-            look(snapshot, self._keys, coupon_id)
-            snapshot.time()
-            *replies, time = snapshot.execute()
-        answer = numbers(coupon_id, replies, milliseconds(time))
+        with self._breaker, self._client.pipeline(transaction=True) as reads:
+            queue_reads(reads, self._keys, coupon_id)
+            reads.time()
+            *replies, time = reads.execute()
+        answer = snapshot(coupon_id, replies, milliseconds(time))
         if answer is None:
             raise unknown(coupon_id)
         return answer
@@ -165,3 +162,20 @@ def _refusal(coupon_id: str, status: str, details: list[str]) -> Exception:
         requestStatus=state,
         requestId=holder,
     )
+
+
+_REGISTER_REFUSALS: dict[str, Callable[[str, int, int], Exception]] = {
+    "quantity_too_low": lambda coupon_id, quantity, requested: QuantityTooLow(
+        f"{requested} places of {coupon_id} are taken, so its quantity cannot be less",
+        couponId=coupon_id, quantity=quantity, requested=requested,
+    ),
+    "invalid_window": lambda coupon_id, *_: InvalidWindow(
+        f"{coupon_id} needs opensAt < closesAt <= expiresAt, and an expiresAt after which it is "
+        "kept for a while",
+        couponId=coupon_id,
+    ),
+    "being_removed": lambda coupon_id, *_: BeingRemoved(
+        f"the records of {coupon_id}, which was deleted or has expired, are being removed",
+        REMOVED_AFTER, couponId=coupon_id,
+    ),
+}

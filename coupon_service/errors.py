@@ -21,7 +21,7 @@ _OUTAGES = (
 #: The same where it has none, and for Redis before 7, which hides the code of an error that
 #: occurs inside a script in the text.
 _OUTAGE = re.compile(
-    r"\b(BUSY|LOADING|MISCONF|NOGROUP|NOREPLICAS|OOM|READONLY|UNBLOCKED)\b"
+    r"\b(BUSY|LOADING|MIGRATING|MISCONF|NOGROUP|NOREPLICAS|OOM|READONLY|UNBLOCKED)\b"
     # A long command on a connection that should have said its password first.
     r"|unauthenticated multibulk length"
 )
@@ -30,7 +30,7 @@ _CORRUPT = re.compile(r"\b(CORRUPT|WRONGTYPE)\b")
 
 
 def is_outage(error: RedisError) -> bool:
-    """Say whether `error` will pass: the same command can succeed later, unchanged."""
+    """Return whether `error` will pass: the same command can succeed later, unchanged."""
     return isinstance(error, _OUTAGES) or bool(_OUTAGE.search(_said_by_server(error)))
 
 
@@ -85,7 +85,8 @@ class Closed(CouponError):
 
 
 class InvalidWindow(CouponError):
-    """Raised unless opensAt < closesAt <= expiresAt, as far as they are given."""
+    """Raised unless opensAt < closesAt <= expiresAt, as far as they are given, and the retention
+    after expiresAt is not over."""
 
     code = "invalid_window"
 
@@ -100,6 +101,12 @@ class QuantityTooLow(CouponError):
     """Raised when a quantity below the places taken is declared."""
 
     code = "quantity_too_low"
+
+
+class BeingRemoved(CouponError):
+    """Raised when a coupon is registered whose id is still being removed."""
+
+    code = "being_removed"
 
 
 class NotRequested(CouponError):

@@ -4,7 +4,7 @@
 COUPON_ID = r"[A-Za-z0-9._~-]{1,64}"
 #: Any characters but controls and lone surrogates, which no UTF-8 text can carry.
 USER_ID = r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}"
-#: Visible ASCII; without blanks, because the issuance mark is split at one.
+#: Visible ASCII; without blanks, because the marks are split at one.
 REQUEST_ID = r"[\x21-\x7e]{1,64}"
 
 #: The consumer group of the workers on the request stream.
@@ -12,17 +12,27 @@ GROUP = "issuers"
 
 
 class Keys:
-    """Spells the keys. The prefix goes before every name; ids have matched the patterns."""
+    """Spells the keys. The prefix goes before every name; ids have matched the patterns.
+
+    `coupons` is a sorted set of the ids of the registered coupons, all with score 0; `removals`
+    one of couponId to the instant (ms since 1970) from which the coupon is to be removed;
+    `format` the number of the data format; `migrated` what `coupons` becomes, see migration.py.
+    """
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
+        self.format = f"{prefix}coupons:format"
         self.coupons = f"{prefix}coupons"
+        self.migrated = f"{prefix}coupons:migrated"
+        self.removals = f"{prefix}coupons:removals"
         self.requests = f"{prefix}coupon-requests"
         self.dead = f"{prefix}coupon-requests:dead"
         self.log = f"{prefix}coupon-log"
 
     def coupon(self, coupon_id: str) -> str:
-        """Hash: quantity, the instants (ms since 1970) and the counters of refusals."""
+        """Hash: quantity, the instants (ms since 1970) and the counters of refusals.
+
+        With a deletedAt the coupon is unknown to every script and read, and being removed."""
         return f"{self.prefix}coupon:{coupon_id}"
 
     def stock(self, coupon_id: str) -> str:

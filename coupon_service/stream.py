@@ -7,12 +7,12 @@ from redis.exceptions import ResponseError
 
 from coupon_service.keys import GROUP, Keys
 
-#: A consumer that was not heard of for so long is removed, if it holds nothing.
-FORGET_AFTER_MS = 3_600_000
+#: Milliseconds of silence after which a consumer that holds nothing is removed.
+REMOVE_AFTER_MS = 3_600_000
 
 
 class Entry(NamedTuple):
-    """An entry of the request stream; a deleted one has no fields."""
+    """An entry of the request stream as it was written; a deleted one has no fields."""
 
     entry_id: str
     fields: dict[str, str]
@@ -27,8 +27,9 @@ class RequestStream:
         self.consumer = consumer
         self._claim_cursor = "0-0"
 
-    def read_new(self, count: int, block_ms: int) -> list[Entry]:
-        """Wait up to `block_ms` for entries that no consumer has, and take up to `count`."""
+    def read_new(self, count: int, block_ms: int | None) -> list[Entry]:
+        """Wait up to `block_ms` (None: not at all) for entries that no consumer has, and take up
+        to `count`."""
         return self._read(">", count, block_ms)
 
     def read_own(self, after: str, count: int) -> list[Entry]:
@@ -62,7 +63,7 @@ class RequestStream:
     def claim_stale(self, idle_ms: int, count: int) -> int:
         """Take over entries that another consumer has held for `idle_ms` without deciding.
 
-        The look goes on where the last one ended, through at most ten times `count` entries.
+        The search goes on where the last one ended, through at most ten times `count` entries.
 
         Returns:
             How many entries `read_own` will list now that it did not before.
@@ -81,5 +82,5 @@ class RequestStream:
             for consumer in consumers
             if consumer["name"] != self.consumer
             and consumer["pending"] == 0
-            and consumer["idle"] >= FORGET_AFTER_MS
+            and consumer["idle"] >= REMOVE_AFTER_MS
         ]

@@ -7,12 +7,12 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from coupon_service.app import create_app
 from coupon_service.config import Config
 from coupon_service.connection import connect
 from coupon_service.coupons import Coupons
+from coupon_service.web.app import create_app
 from tests.processes import Process, Server
-from tests.state import coupons_on
+from tests.state import coupons_on, worker_on
 from worker import Worker
 
 CONFIG = Config()
@@ -29,7 +29,7 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def real_client(shared_server: Server) -> Iterator[Redis]:
     """A client of a real server that is empty."""
-    with connect(shared_server.url, 5.0, retries=0) as client:
+    with connect(Config(redis_url=shared_server.url), 5.0, retries=0) as client:
         client.flushall()
         yield client
 
@@ -57,7 +57,7 @@ def coupons(client: Redis) -> Coupons:
 
 @pytest.fixture
 def worker(client: Redis) -> Worker:
-    return Worker(client, CONFIG)
+    return worker_on(client)
 
 
 @pytest.fixture

@@ -2,27 +2,41 @@
 
 from redis import Redis
 
-from coupon_service.administration import Administration
+from coupon_service.admin.operations import Operations
+from coupon_service.admin.scripts import AdminScripts
 from coupon_service.config import Config
 from coupon_service.coupons import Coupons
+from coupon_service.installation import Installation
 from coupon_service.keys import Keys
-from coupon_service.outage import Gate
-from coupon_service.scripts import Scripts
+from coupon_service.scripts import CouponScripts, WorkerScripts
 from worker import Worker
 
 KEYS = Keys()
 
 
-def scripts_on(client: Redis, keys: Keys = KEYS) -> Scripts:
-    return Scripts(client, keys, Config.retention)
+class AllScripts(CouponScripts, WorkerScripts, AdminScripts):
+    """Every script of an installation."""
 
 
-def coupons_on(client: Redis, keys: Keys = KEYS) -> Coupons:
-    return Coupons(client, keys, scripts_on(client, keys), Gate())
+def installation_on(client: Redis, **settings: object) -> Installation:
+    return Installation(Config(**settings), client)
 
 
-def administration_on(client: Redis, keys: Keys = KEYS) -> Administration:
-    return Administration(client, keys, scripts_on(client, keys), Gate())
+def scripts_on(client: Redis, **settings: object) -> AllScripts:
+    installation = installation_on(client, **settings)
+    return AllScripts(installation.scripts, installation.config.retention)
+
+
+def coupons_on(client: Redis, **settings: object) -> Coupons:
+    return installation_on(client, **settings).coupons
+
+
+def operations_on(client: Redis) -> Operations:
+    return Operations(installation_on(client))
+
+
+def worker_on(client: Redis, **settings: object) -> Worker:
+    return Worker(installation_on(client, **settings))
 
 
 def drain(client: Redis, worker: Worker) -> None:
@@ -40,6 +54,7 @@ def everything(client: Redis) -> dict[str, object]:
         "string": client.get,
         "hash": client.hgetall,
         "set": client.smembers,
+        "zset": lambda key: client.zrange(key, 0, -1, withscores=True),
         "stream": lambda key: client.xrange(key),
     }
     return {key: readers[client.type(key)](key) for key in client.scan_iter()}
@@ -48,10 +63,13 @@ def everything(client: Redis) -> dict[str, object]:
 def assert_consistent(client: Redis, *coupon_ids: str) -> None:
     """Check, from the marks and the log and not from counters, that all counters agree."""
     marks = set(client.scan_iter(KEYS.user("*", "*"), count=1000))
+    since = {each: client.hget(KEYS.coupon(each), "since") or "0-0" for each in coupon_ids}
     holders = set[tuple[str, str]]()
     for _, entry in client.xrange(KEYS.log):
         pair = entry["couponId"], entry["userId"]
-        if entry["decision"] == "issued":
+        # An entry that is not younger than the registration is of a coupon that had the id before.
+        old = _parts(entry["entryId"]) <= _parts(since.get(entry["couponId"], "0-0"))
+        if entry["decision"] == "issued" and not old:
             assert pair not in holders, "issued twice"
             holders.add(pair)
         elif entry["decision"] == "cancelled":
@@ -59,6 +77,11 @@ def assert_consistent(client: Redis, *coupon_ids: str) -> None:
     for coupon_id in coupon_ids:
         users = {user for coupon, user in holders if coupon == coupon_id}
         _assert_consistent(client, coupon_id, users, marks)
+
+
+def _parts(stream_id: str) -> tuple[int, int]:
+    ms, _, sequence = stream_id.partition("-")
+    return int(ms), int(sequence or 0)
 
 
 def _assert_consistent(client: Redis, coupon_id: str, issued: set[str], marks: set[str]) -> None:

@@ -1,6 +1,7 @@
 """The shape that docs/architecture.md promises."""
 
 import ast
+import re
 import subprocess
 import sys
 import zipfile
@@ -10,35 +11,49 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-#: Every module imports only from rows above its own.
+#: Every module imports only from rows above its own. Files of the package are the core.
 LAYERS = [
     {"config", "keys", "errors"},
-    {
-        "connection", "scripts", "numbers", "outage", "strict_json", "startup", "export", "local",
-        "serving",
-    },
-    {"admission", "stream", "problems", "reconcile", "schemas", "auth"},
-    {"coupons", "issuance"},
-    {"administration", "api"},
-    {"admin", "cli", "express"},
-    {"app"},
+    {"connection", "circuit_breaker", "scripts"},
+    {"snapshot", "batching", "stream", "removal", "migration"},
+    {"coupons", "decisions"},
+    {"installation"},
+    {"admin.scripts", "admin.csv_export"},
+    {"admin.operations", "admin.reconcile"},
+    {"web.schemas", "web.auth", "web.strict_json", "web.problems", "web.preflight"},
+    {"web.api", "web.admin", "web.gunicorn_worker"},
+    {"web.fast_path", "cli.coupons", "cli.up"},
+    {"web.app"},
     {"worker", "wsgi"},
 ]
+#: Folder -> what it may import of the other folders.
+FOLDERS = {"": set(), "admin": set(), "web": {"admin"}, "cli": {"admin", "web.schemas"}}
 
 
 def modules():
-    files = [*(ROOT / "coupon_service").glob("*.py"), ROOT / "worker.py", ROOT / "wsgi.py"]
-    return {file.stem: file for file in files if file.stem != "__init__"}
+    package = ROOT / "coupon_service"
+    files = {
+        ".".join(file.relative_to(package).with_suffix("").parts): file
+        for file in package.rglob("*.py") if file.stem != "__init__"
+    }
+    return {**files, "worker": ROOT / "worker.py", "wsgi": ROOT / "wsgi.py"}
 
 
 def imported(file):
     """The modules of this project that a file imports, wherever in the file."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("coupon_service"):
-            names = node.module.split(".")[1:] or [alias.name for alias in node.names]
-            yield from names[:1] if node.module != "coupon_service" else names
+            name = node.module.removeprefix("coupon_service").removeprefix(".")
+            if name in modules():
+                yield name
+            else:
+                yield from (f"{name}.{alias.name}".removeprefix(".") for alias in node.names)
         elif isinstance(node, ast.Import):
             assert not any(alias.name.startswith("coupon_service") for alias in node.names), file
+
+
+def folder_of(module):
+    return module.rpartition(".")[0]
 
 
 def test_every_module_has_a_layer():
@@ -50,6 +65,18 @@ def test_imports_go_downward_only(module):
     [layer] = [number for number, names in enumerate(LAYERS) if module in names]
     below = set().union(*LAYERS[:layer])
     assert set(imported(modules()[module])) <= below
+
+
+@pytest.mark.parametrize("module", sorted(set(modules()) - {"worker", "wsgi"}))
+def test_core_imports_no_folder_and_the_roofs_not_each_other(module):
+    folder = folder_of(module)
+    for name in imported(modules()[module]):
+        other = folder_of(name)
+        assert other in ("", folder) or {other, name} & FOLDERS[folder], name
+
+
+def test_worker_is_made_of_the_core_alone():
+    assert {folder_of(name) for name in imported(modules()["worker"])} == {""}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +107,7 @@ def test_only_config_reads_the_environment():
 
 
 def test_views_touch_neither_redis_nor_keys():
-    for name in ("api", "admin", "problems"):
+    for name in ("web.api", "web.admin", "web.problems"):
         text = modules()[name].read_text()
         assert "redis" not in text and "Keys" not in text
 
@@ -95,11 +122,29 @@ def test_only_keys_spells_keys():
             assert not any(text.startswith(("coupon:", "coupon-")) for text in strings), name
 
 
+SCRIPTS = sorted(
+    script for script in (ROOT / "coupon_service" / "lua").glob("*.lua")
+    if script.stem != "prelude"
+)
+
+
 def test_every_script_is_described_at_its_head():
-    for script in (ROOT / "coupon_service" / "lua").glob("*.lua"):
+    for script in SCRIPTS:
         text = script.read_text()
         for word in ("-- KEYS ", "-- ARGV ", "-- Returns ", "-- Replay: "):
             assert word in text, (script.name, word)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_header_names_every_key_and_argument(script):
+    """One line for each, numbered, as many as the code reads."""
+    head, _, code = script.read_text().partition("\n\n")
+    for kind, array in (("KEYS", "KEYS"), ("ARGV", "ARGV")):
+        [section] = re.findall(rf"^-- {kind} (.*?)^-- [A-Z]", head, re.DOTALL | re.MULTILINE)
+        numbers = [int(number) for number in re.findall(r"^(?:--)?\s+(\d+)", section, re.MULTILINE)]
+        assert numbers == list(range(1, len(numbers) + 1)), (script.name, kind)
+        read = [int(number) for number in re.findall(rf"{array}\[(\d+)\]", script.read_text())]
+        assert max(read, default=0) <= len(numbers), (script.name, kind)
 
 
 def test_wheel_contains_what_runs(tmp_path):
@@ -111,6 +156,6 @@ def test_wheel_contains_what_runs(tmp_path):
     packed = set(zipfile.ZipFile(wheel).namelist())
     here = {
         str(file.relative_to(ROOT)) for file in (ROOT / "coupon_service").rglob("*")
-        if file.suffix in (".py", ".lua")
+        if file.suffix in (".py", ".lua", ".typed")
     }
     assert {name for name in packed if not name.split("/")[0].endswith(".dist-info")} == here

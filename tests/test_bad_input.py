@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from coupon_service.scripts import Declaration
+from coupon_service.scripts import Registration
 from tests.state import everything
 
 REGISTER, REQUEST = "/api/coupons/register", "/api/coupons/request"
@@ -13,7 +13,7 @@ REGISTER, REQUEST = "/api/coupons/register", "/api/coupons/request"
 @pytest.fixture
 def post(http, client, coupons):
     """Post raw bytes to an installation with one coupon; check that nothing changes."""
-    coupons.register(Declaration("A", 3))
+    coupons.register(Registration("A", 3))
 
     def post(path, body, content_type="application/json", **headers):
         before = everything(client)

@@ -7,11 +7,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from coupon_service.cli import coupons as command
-from coupon_service.scripts import Declaration
-from tests.conftest import CONFIG
-from tests.state import KEYS, assert_consistent, coupons_on, drain, everything
-from worker import Worker
+from coupon_service.cli.coupons import coupons as command
+from coupon_service.scripts import Registration
+from tests.state import KEYS, assert_consistent, coupons_on, drain, everything, worker_on
 
 
 @pytest.fixture
@@ -29,10 +27,10 @@ def run(shared_server, real_client, monkeypatch):
 def issued(real_client):
     """Coupon A: 3, issued to u1 and =u2."""
     coupons = coupons_on(real_client)
-    coupons.register(Declaration("A", 3))
+    coupons.register(Registration("A", 3))
     for user in ("u1", "=u2"):
         coupons.request("A", user, f"r-{user}")
-        drain(real_client, Worker(real_client, CONFIG))
+        drain(real_client, worker_on(real_client))
 
 
 def test_register_declares_and_tops_up(run, real_client):
@@ -52,7 +50,7 @@ def test_register_changes_only_the_part_of_the_window_that_is_named(run):
 
 
 def test_list_shows_all_coupons(run, issued, real_client):
-    coupons_on(real_client).register(Declaration("LONGER-NAME", 10))
+    coupons_on(real_client).register(Registration("LONGER-NAME", 10))
     assert run("list") == (0, (
         "couponId     state  quantity  stock  requested  issued  pending\n"
         "A            open   3         1      2          2       0\n"

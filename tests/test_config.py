@@ -62,9 +62,9 @@ def test_bad_setting_is_an_error_that_names_it(monkeypatch, name, value):
 
 def test_certificates_are_checked_unless_told_otherwise():
     def checks(url, **options):
-        client = connect(url, 1, 0, **options)
+        client = connect(Config(redis_url=url, **options), 1, 0)
         return client.connection_pool.connection_kwargs.get("ssl_cert_reqs")
 
     assert checks("rediss://h/0") in (None, "required")
-    assert checks("rediss://h/0", verify=False) == "none"
-    assert checks("redis://h/0", verify=False) is None
+    assert checks("rediss://h/0", redis_verify=False) == "none"
+    assert checks("redis://h/0", redis_verify=False) is None

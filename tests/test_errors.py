@@ -12,7 +12,7 @@ from redis.exceptions import (
 )
 
 from coupon_service.errors import is_corrupt_data, is_outage
-from coupon_service.outage import Gate
+from coupon_service.circuit_breaker import CircuitBreaker
 
 PREFIX_6_2 = "Error running script (call to f_0a1b): @user_script:12: @user_script: 12: "
 
@@ -56,7 +56,7 @@ def test_what_is_unknown_is_neither():
 
 
 def test_gate_passes_on_what_is_no_outage():
-    gate = Gate()
+    gate = CircuitBreaker()
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         with gate:
             raise ResponseError("WRONGTYPE")

@@ -3,7 +3,7 @@
 import pytest
 from flask import request
 
-from coupon_service.app import create_app
+from coupon_service.web.app import create_app
 from coupon_service.config import Config
 
 ORIGIN = "https://shop.example"

@@ -2,13 +2,18 @@
 
 import pytest
 
-from coupon_service.config import Config
 from coupon_service.errors import SoldOut
-from coupon_service.keys import GROUP, Keys
-from coupon_service.scripts import Request
-from coupon_service.scripts import Declaration
-from tests.state import KEYS, assert_consistent, coupons_on, drain, everything, scripts_on
-from worker import Worker
+from coupon_service.keys import GROUP
+from coupon_service.scripts import Registration, Request
+from tests.state import (
+    KEYS,
+    assert_consistent,
+    coupons_on,
+    drain,
+    everything,
+    scripts_on,
+    worker_on,
+)
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def decisions(client):
 
 
 def test_admitted_request_is_issued(client, coupons, decide):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r")
     verdict, (entry_id, _) = decide()
     assert verdict == 1
@@ -58,7 +63,7 @@ def test_admitted_request_is_issued(client, coupons, decide):
 
 
 def test_redelivered_entry_gets_the_same_verdict_and_changes_nothing(client, coupons, decide):
-    coupons.register(Declaration("A", 2))
+    coupons.register(Registration("A", 2))
     coupons.request("A", "u", "r")
     verdict, entry = decide()
     before = everything(client)
@@ -67,7 +72,7 @@ def test_redelivered_entry_gets_the_same_verdict_and_changes_nothing(client, cou
 
 
 def test_verdicts_for_another_producer_are_those_of_the_original(client, coupons, decide):
-    coupons.register(Declaration("A", 2))
+    coupons.register(Registration("A", 2))
     for user in ("u1", "u1", "u2", "u3", "u1"):
         foreign(client, user)
     assert [decide()[0] for _ in range(5)] == [1, 2, 1, 0, 0]
@@ -76,14 +81,14 @@ def test_verdicts_for_another_producer_are_those_of_the_original(client, coupons
         ("u1", "sold_out"),
     ]
     assert client.get(KEYS.requested("A")) == "2"
-    assert coupons.numbers("A")["refusals"] == {
+    assert coupons.snapshot("A")["refusals"] == {
         "duplicate": 1, "sold_out": 2, "not_open": 0, "closed": 0,
     }
     assert_consistent(client, "A")
 
 
 def test_foreign_entry_cannot_take_the_place_of_an_admitted_request(client, coupons, decide):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     foreign(client, "foreign")
     coupons.request("A", "admitted", "r")
     assert decide()[0] == 0
@@ -93,7 +98,7 @@ def test_foreign_entry_cannot_take_the_place_of_an_admitted_request(client, coup
 
 
 def test_foreign_entry_of_a_user_who_is_pending_is_a_duplicate(client, coupons, decide):
-    coupons.register(Declaration("A", 5))
+    coupons.register(Registration("A", 5))
     foreign(client, "u")
     coupons.request("A", "u", "r")
     assert [decide()[0], decide()[0]] == [2, 1]
@@ -101,7 +106,7 @@ def test_foreign_entry_of_a_user_who_is_pending_is_a_duplicate(client, coupons, 
 
 
 def test_foreign_issuance_takes_a_place_of_the_quantity(client, coupons, decide):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     foreign(client, "u")
     assert decide()[0] == 1
     with pytest.raises(SoldOut):
@@ -111,13 +116,13 @@ def test_foreign_issuance_takes_a_place_of_the_quantity(client, coupons, decide)
 
 @pytest.mark.parametrize("top_up", [False, True])
 def test_redelivered_refusal_is_neither_issued_nor_counted_again(client, coupons, decide, top_up):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     foreign(client, "u1")
     foreign(client, "u2")
     decide()
     verdict, entry = decide()
     if top_up:
-        coupons.register(Declaration("A", 2))
+        coupons.register(Registration("A", 2))
     before = everything(client)
     assert decide(entry)[0] == verdict == 0
     assert everything(client) == before
@@ -131,7 +136,7 @@ def test_entry_for_an_unknown_coupon_has_no_stock_and_leaves_only_the_log(client
 
 
 def test_mark_of_another_system_makes_an_admitted_request_a_duplicate(client, coupons, decide):
-    coupons.register(Declaration("A", 2))
+    coupons.register(Registration("A", 2))
     coupons.request("A", "u", "r")
     client.set("coupon:A:user:u", "issued")
     assert decide()[0] == 2
@@ -141,7 +146,7 @@ def test_mark_of_another_system_makes_an_admitted_request_a_duplicate(client, co
 
 
 def test_admitted_request_without_stock_gives_its_place_back(client, coupons, decide):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r")
     client.set(KEYS.stock("A"), "0")
     assert decide()[0] == 0
@@ -150,7 +155,7 @@ def test_admitted_request_without_stock_gives_its_place_back(client, coupons, de
 
 
 def test_entry_deleted_from_the_stream_in_the_hands_of_a_worker_is_issued(client, coupons, decide):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r")
     [[_, [entry]]] = client.xreadgroup(GROUP, "test", {KEYS.requests: ">"}, count=1)
     client.delete(KEYS.requests)
@@ -159,10 +164,10 @@ def test_entry_deleted_from_the_stream_in_the_hands_of_a_worker_is_issued(client
 
 
 def test_prefix_goes_before_every_key(client):
-    coupons = coupons_on(client, Keys("{0}:"))
-    coupons.register(Declaration("A", 1))
+    coupons = coupons_on(client, key_prefix="{0}:")
+    coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r")
-    worker = Worker(client, Config(key_prefix="{0}:"))
+    worker = worker_on(client, key_prefix="{0}:")
     while client.xlen("{0}:coupon-requests"):
         worker.run_once()
     assert coupons.user("A", "u")["status"] == "issued"
@@ -171,7 +176,7 @@ def test_prefix_goes_before_every_key(client):
 
 def test_many_coupons_share_the_stream(client, coupons, worker):
     for coupon in ("A", "B"):
-        coupons.register(Declaration(coupon, 2))
+        coupons.register(Registration(coupon, 2))
         for user in ("u1", "u2"):
             coupons.request(coupon, user, f"{coupon}-{user}")
     drain(client, worker)

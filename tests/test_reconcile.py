@@ -5,12 +5,18 @@ import threading
 import pytest
 from click.testing import CliRunner
 
-from coupon_service.cli import coupons as command
-from coupon_service.reconcile import Reconciliation
-from coupon_service.scripts import Declaration
-from tests.conftest import CONFIG
-from tests.state import KEYS, administration_on, coupons_on, drain, everything, scripts_on
-from worker import Worker
+from coupon_service.cli.coupons import coupons as command
+from coupon_service.admin.reconcile import Reconciliation
+from coupon_service.scripts import Registration
+from tests.state import (
+    KEYS,
+    coupons_on,
+    drain,
+    everything,
+    installation_on,
+    operations_on,
+    worker_on,
+)
 
 
 @pytest.fixture
@@ -18,10 +24,10 @@ def a_campaign(real_client):
     """Coupon A: 5, of which 2 are issued and 2 pending; coupon B: untouched."""
     coupons = coupons_on(real_client)
     for coupon in ("A", "B"):
-        coupons.register(Declaration(coupon, 5))
+        coupons.register(Registration(coupon, 5))
     for user in ("i1", "i2"):
         coupons.request("A", user, f"r-{user}")
-    drain(real_client, Worker(real_client, CONFIG))
+    drain(real_client, worker_on(real_client))
     for user in ("p1", "p2"):
         coupons.request("A", user, f"r-{user}")
     return real_client
@@ -85,19 +91,20 @@ def test_every_disagreement_is_shown(a_campaign, run, damage, lines):
     assert run("B")[0] == 0
 
 
-def test_cancelled_deleted_and_vanished_coupons_are_no_disagreement(a_campaign, run):
-    coupons, administration = coupons_on(a_campaign), administration_on(a_campaign)
-    administration.cancel("A", "i1")
-    administration.cancel("A", "p1")
+def test_cancelled_deleted_and_removed_coupons_are_no_disagreement(a_campaign, run):
+    coupons, operations = coupons_on(a_campaign), operations_on(a_campaign)
+    operations.cancel("A", "i1")
+    operations.cancel("A", "p1")
     assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
     coupons.request("A", "i1", "again")
-    drain(a_campaign, Worker(a_campaign, CONFIG))
+    drain(a_campaign, worker_on(a_campaign))
     assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
-    administration.delete("A")
-    coupons.register(Declaration("A", 1))
-    coupons.register(Declaration("B", 5, {"expiresAt": 1_000_000_000_000}))
+    operations.delete("A")
+    coupons.register(Registration("A", 1))
+    a_campaign.zadd(KEYS.removals, {"B": 1})
+    installation_on(a_campaign).removal.remove_page("B")
     assert run("A") == (0, ["1 coupons, 0 disagreements, 0 left"])
-    assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
+    assert run() == (0, ["1 coupons, 0 disagreements, 0 left"])
 
 
 def test_cancelled_request_is_not_taken_for_the_issuance_whose_line_has_the_id_of_its_entry(
@@ -111,7 +118,7 @@ def test_cancelled_request_is_not_taken_for_the_issuance_whose_line_has_the_id_o
     a_campaign.hset(KEYS.pending("A"), "p1", f"r-p1 {line}")
     a_campaign.hdel(KEYS.pending("A"), "p2")
     a_campaign.decr(KEYS.requested("A"))
-    administration_on(a_campaign).cancel("A", "p1")
+    operations_on(a_campaign).cancel("A", "p1")
     assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
 
 
@@ -119,11 +126,11 @@ def test_fix_puts_a_lost_request_on_the_stream_again_and_it_is_issued(a_campaign
     trimmed(a_campaign)
     code, output = run("--fix")
     assert code == 0
-    assert output[0] == "A: request r-p1 of 'p1' is not on the stream (mended)"
+    assert output[0] == "A: request r-p1 of 'p1' is not on the stream (repaired)"
     assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
-    drain(a_campaign, Worker(a_campaign, CONFIG))
+    drain(a_campaign, worker_on(a_campaign))
     assert coupons_on(a_campaign).user("A", "p1")["requestId"] == "r-p1"
-    assert coupons_on(a_campaign).numbers("A")["issued"] == 4
+    assert coupons_on(a_campaign).snapshot("A")["issued"] == 4
 
 
 def test_fix_leaves_alone_what_is_not_certain(a_campaign, run):
@@ -133,13 +140,13 @@ def test_fix_leaves_alone_what_is_not_certain(a_campaign, run):
     assert everything(a_campaign) == before
 
 
-def test_dead_letter_is_sent_again_once_the_coupon_is_mended(a_campaign, run):
+def test_dead_letter_is_sent_again_once_the_coupon_is_repaired(a_campaign, run):
     a_campaign.set(KEYS.stock("A"), "abc")
-    drain(a_campaign, Worker(a_campaign, CONFIG))
+    drain(a_campaign, worker_on(a_campaign))
     assert a_campaign.xlen(KEYS.dead) == 2
     a_campaign.set(KEYS.stock("A"), "3")
     assert run("--fix")[0] == 0
-    drain(a_campaign, Worker(a_campaign, CONFIG))
+    drain(a_campaign, worker_on(a_campaign))
     assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
     assert coupons_on(a_campaign).user("A", "p2")["status"] == "issued"
 
@@ -147,8 +154,8 @@ def test_dead_letter_is_sent_again_once_the_coupon_is_mended(a_campaign, run):
 def test_running_service_is_not_taken_for_a_disagreement(real_client):
     """Requests are admitted and decided all the time while the records are read."""
     coupons = coupons_on(real_client)
-    coupons.register(Declaration("A", 100_000))
-    worker = Worker(real_client, CONFIG)
+    coupons.register(Registration("A", 100_000))
+    worker = worker_on(real_client)
     done = threading.Event()
 
     def serve():
@@ -163,12 +170,12 @@ def test_running_service_is_not_taken_for_a_disagreement(real_client):
     serving.start()
     try:
         for _ in range(30):
-            reconciliation = Reconciliation(real_client, KEYS, scripts_on(real_client), ["A"])
+            reconciliation = Reconciliation(installation_on(real_client), ["A"])
             assert list(reconciliation.run(fix=False)) == []
     finally:
         done.set()
         serving.join()
-    assert coupons.numbers("A")["issued"] > 100
+    assert coupons.snapshot("A")["issued"] > 100
 
 
 def test_unknown_coupon_and_silent_redis_are_one_line(a_campaign, run, monkeypatch):

@@ -1,9 +1,9 @@
 import pytest
 
-from coupon_service.app import create_app
+from coupon_service.web.app import create_app
 from coupon_service.config import Config
 from coupon_service.errors import Duplicate, SoldOut, UnknownCoupon
-from coupon_service.scripts import Declaration
+from coupon_service.scripts import Registration
 from tests.state import KEYS, assert_consistent, drain, everything
 
 
@@ -14,7 +14,7 @@ def ask(http, user, coupon="A", **headers):
 
 
 def test_accepted_request_is_200_and_says_where_its_status_is(http, coupons):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     answer = ask(http, "user 1/2")
     assert answer.status_code == 200
     assert answer.json["requestId"]
@@ -24,7 +24,7 @@ def test_accepted_request_is_200_and_says_where_its_status_is(http, coupons):
 
 
 def test_accepted_request_is_on_the_stream_of_the_original(client, coupons):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r")
     [(_, fields)] = client.xrange("coupon-requests")
     assert fields == {"couponId": "A", "userId": "u", "requestId": "r"}
@@ -32,7 +32,7 @@ def test_accepted_request_is_on_the_stream_of_the_original(client, coupons):
 
 
 def test_sold_out_is_400_and_takes_no_place(http, client, coupons):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     ask(http, "u1")
     for _ in range(3):
         answer = ask(http, "u2")
@@ -44,7 +44,7 @@ def test_sold_out_is_400_and_takes_no_place(http, client, coupons):
 def test_places_are_compared_with_the_quantity_and_not_with_the_falling_stock(
     client, coupons, worker
 ):
-    coupons.register(Declaration("A", 10))
+    coupons.register(Registration("A", 10))
     for number in range(10):
         coupons.request("A", f"u{number}", "r")
         drain(client, worker)
@@ -54,7 +54,7 @@ def test_places_are_compared_with_the_quantity_and_not_with_the_falling_stock(
 
 @pytest.mark.parametrize("decided", [False, True], ids=["pending", "issued"])
 def test_second_request_of_a_user_is_409_and_takes_no_place(http, client, coupons, worker, decided):
-    coupons.register(Declaration("A", 5))
+    coupons.register(Registration("A", 5))
     first = ask(http, "u").json["requestId"]
     if decided:
         drain(client, worker)
@@ -69,7 +69,7 @@ def test_second_request_of_a_user_is_409_and_takes_no_place(http, client, coupon
 
 
 def test_user_with_a_place_is_told_so_even_when_sold_out(coupons):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r1")
     with pytest.raises(Duplicate):
         coupons.request("A", "u", "r2")
@@ -79,7 +79,7 @@ def test_user_with_a_place_is_told_so_even_when_sold_out(coupons):
 def test_same_request_id_gets_the_same_answer_and_changes_nothing(
     http, client, coupons, worker, decided
 ):
-    coupons.register(Declaration("A", 5))
+    coupons.register(Registration("A", 5))
     first = ask(http, "u", **{"Idempotency-Key": "key-1"})
     if decided:
         drain(client, worker)
@@ -91,7 +91,7 @@ def test_same_request_id_gets_the_same_answer_and_changes_nothing(
 
 
 def test_one_request_id_of_two_users_is_two_requests(client, coupons):
-    coupons.register(Declaration("A", 5))
+    coupons.register(Registration("A", 5))
     coupons.request("A", "u1", "same")
     coupons.request("A", "u2", "same")
     assert client.get(KEYS.requested("A")) == "2"
@@ -106,7 +106,7 @@ def test_unknown_coupon_is_404_and_leaves_nothing(http, client):
 def test_refusals_are_raised_by_name(coupons):
     with pytest.raises(UnknownCoupon):
         coupons.request("A", "u", "r")
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r")
     with pytest.raises(SoldOut):
         coupons.request("A", "u2", "r")
@@ -125,5 +125,5 @@ def test_admission_costs_one_round_trip(real_client):
     }
     # What runs inside the script is counted too; only EVALSHA came over the connection.
     assert calls["evalsha"] == 1
-    inside = {"hmget", "mget", "get", "xadd", "incr", "hset", "info"}
+    inside = {"hmget", "mget", "get", "xadd", "incrby", "hset", "info"}
     assert {name for name, count in calls.items() if count} == inside | {"evalsha"}

@@ -2,12 +2,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from coupon_service.scripts import Declaration
+from coupon_service.scripts import Registration
 from tests.state import drain
 
 
 def test_pending_request_says_when_to_look_again(http, coupons):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r")
     answer = http.get("/api/coupons/A/users/u")
     assert answer.status_code == 200
@@ -16,7 +16,7 @@ def test_pending_request_says_when_to_look_again(http, coupons):
 
 
 def test_issued_request_says_when_it_was_issued(http, client, coupons, worker):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r")
     drain(client, worker)
     answer = http.get("/api/coupons/A/users/u")
@@ -28,7 +28,7 @@ def test_issued_request_says_when_it_was_issued(http, client, coupons, worker):
 
 
 def test_mark_of_another_system_says_issued_without_a_time(http, client, coupons):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     client.set("coupon:A:user:u", "issued")
     answer = http.get("/api/coupons/A/users/u")
     assert answer.status_code == 200
@@ -36,7 +36,7 @@ def test_mark_of_another_system_says_issued_without_a_time(http, client, coupons
 
 
 def test_user_who_never_asked_is_404(http, coupons):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     answer = http.get("/api/coupons/A/users/u")
     assert (answer.status_code, answer.json["code"]) == (404, "not_requested")
 
@@ -50,6 +50,6 @@ def test_unknown_coupon_is_404(http):
     "user", ["홍길동", "a/b", "/a", "a//b", "a b", "a?b#c", "a:b", "%41", "🎟" * 128]
 )
 def test_every_valid_user_id_has_a_status_url(http, coupons, user):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     answer = http.post("/api/coupons/request", json={"couponId": "A", "userId": user})
     assert http.get(answer.headers["Location"]).json["userId"] == user

@@ -1,4 +1,4 @@
-"""When a coupon can be requested, when it expires, and when its keys vanish."""
+"""When a coupon can be requested, when it expires, and when it is due to be removed."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -7,9 +7,8 @@ import pytest
 
 from coupon_service.config import Config
 from coupon_service.errors import Closed, InvalidWindow, NotOpen
-from coupon_service.scripts import Declaration
-from tests.processes import wait_until
-from tests.state import KEYS, assert_consistent, drain, everything
+from coupon_service.scripts import Registration
+from tests.state import KEYS, coupons_on, drain, everything
 
 NOW = int(time.time() * 1000)
 HOUR, DAY = 3_600_000, 86_400_000
@@ -101,14 +100,14 @@ def test_window_out_of_order_is_422_and_changes_nothing(http, client, coupons, w
 
 
 def test_order_is_checked_against_what_stays_as_it_is(coupons):
-    coupons.register(Declaration("A", 1, {"opensAt": NOW, "closesAt": NOW + HOUR}))
+    coupons.register(Registration("A", 1, {"opensAt": NOW, "closesAt": NOW + HOUR}))
     with pytest.raises(InvalidWindow):
-        coupons.register(Declaration("A", 1, {"opensAt": NOW + HOUR}))
-    coupons.register(Declaration("A", 1, {"opensAt": NOW + HOUR, "closesAt": None}))
+        coupons.register(Registration("A", 1, {"opensAt": NOW + HOUR}))
+    coupons.register(Registration("A", 1, {"opensAt": NOW + HOUR, "closesAt": None}))
 
 
 def test_closing_and_expiring_at_one_instant_is_in_order(coupons):
-    coupons.register(Declaration("A", 1, {"closesAt": NOW, "expiresAt": NOW}))
+    coupons.register(Registration("A", 1, {"closesAt": NOW, "expiresAt": NOW}))
 
 
 def test_part_of_the_window_that_is_not_given_stays_and_null_takes_it_away(http):
@@ -143,69 +142,57 @@ def test_offsets_are_understood(http):
     assert http.get("/api/coupons/A").json["opensAt"] == "2030-01-01T00:00:00.000Z"
 
 
-def expiries(client):
-    """When each key of coupon A vanishes."""
-    keys = list(client.scan_iter(KEYS.coupon("A") + "*"))
-    return {key: client.pexpiretime(key) for key in keys}
+def due_at(client):
+    return dict(client.zrange(KEYS.removals, 0, -1, withscores=True))
 
 
-def campaign(coupons, client, worker, expires_at):
-    """Every kind of key: an issued user and a pending one."""
-    coupons.register(Declaration("A", 5, {"expiresAt": expires_at}))
-    coupons.request("A", "issued", "r")
-    drain(client, worker)
-    coupons.request("A", "pending", "r")
-
-
-ALL_KEYS = {
-    "coupon:A", "coupon:A:stock", "coupon:A:requested", "coupon:A:pending", "coupon:A:issuances",
-    "coupon:A:user:issued",
-}
-
-
-def test_without_expiry_nothing_vanishes(client, coupons, worker):
-    campaign(coupons, client, worker, None)
-    assert expiries(client) == dict.fromkeys(ALL_KEYS, -1)
-
-
-def test_all_keys_vanish_at_one_instant_also_those_written_later(client, coupons, worker):
-    campaign(coupons, client, worker, NOW + DAY)
-    assert expiries(client) == dict.fromkeys(ALL_KEYS, NOW + DAY + RETENTION)
+def test_coupon_is_due_to_be_removed_a_retention_after_its_expiry(client, coupons):
+    coupons.register(Registration("A", 5, {"expiresAt": NOW + DAY}), Registration("B", 5))
+    assert due_at(client) == {"A": NOW + DAY + RETENTION}
 
 
 @pytest.mark.parametrize("later", [NOW + HOUR, NOW + 9 * DAY, None])
-def test_change_of_the_expiry_moves_all_keys(client, coupons, worker, later):
-    campaign(coupons, client, worker, NOW + DAY)
-    coupons.register(Declaration("A", 5, {"expiresAt": later}))
-    vanishes_at = later + RETENTION if later else -1
-    assert expiries(client) == dict.fromkeys(ALL_KEYS, vanishes_at)
+def test_change_of_the_expiry_moves_the_removal(client, coupons, later):
+    coupons.register(Registration("A", 5, {"expiresAt": NOW + DAY}))
+    coupons.register(Registration("A", 5, {"expiresAt": later}))
+    assert due_at(client) == ({"A": later + RETENTION} if later else {})
+
+
+def test_removal_stays_as_it_was_registered(client, coupons):
+    """A top-up, and another retention in the settings, do not move it."""
+    coupons.register(Registration("A", 5, {"expiresAt": NOW + DAY}))
+    coupons_on(client, retention=60).register(Registration("A", 50))
+    assert due_at(client) == {"A": NOW + DAY + RETENTION}
+
+
+def test_no_key_has_a_ttl(client, coupons, worker):
+    coupons.register(Registration("A", 5, {"expiresAt": NOW + DAY}))
+    coupons.request("A", "issued", "r")
     drain(client, worker)
-    expected = (ALL_KEYS | {"coupon:A:user:pending"}) - {"coupon:A:pending"}
-    assert expiries(client) == dict.fromkeys(expected, vanishes_at)
-    assert_consistent(client, "A")
+    coupons.request("A", "pending", "r")
+    keys = list(client.scan_iter())
+    assert KEYS.user("A", "issued") in keys and KEYS.pending("A") in keys
+    assert {client.pttl(key) for key in keys} == {-1}
 
 
-def test_top_up_leaves_the_expiry_as_it_is(client, coupons, worker):
-    campaign(coupons, client, worker, NOW + DAY)
-    coupons.register(Declaration("A", 50))
-    assert expiries(client) == dict.fromkeys(ALL_KEYS, NOW + DAY + RETENTION)
-
-
-def test_coupon_that_has_vanished_is_unknown_and_its_id_is_free_again(client, coupons, worker):
-    campaign(coupons, client, worker, NOW + DAY)
-    coupons.register(Declaration("A", 5, {"expiresAt": NOW + 1 - RETENTION}))
-    wait_until(lambda: not expiries(client), "the keys to vanish")
-    drain(client, worker)
-    [*_, (_, last)] = client.xrange(KEYS.log)
-    assert (last["userId"], last["decision"]) == ("pending", "unknown_coupon")
-    coupons.register(Declaration("A", 1, {"expiresAt": None}))
-    assert coupons.request("A", "issued", "r2")["status"] == "pending"
+@pytest.mark.parametrize("registered", [False, True])
+def test_expiry_whose_retention_is_over_is_refused(http, client, coupons, worker, registered):
+    """It would remove a running campaign at once."""
+    if registered:
+        coupons.register(Registration("A", 5))
+        coupons.request("A", "u", "r")
+        drain(client, worker)
+    before = everything(client)
+    answer = register(http, expiresAt=text(NOW - RETENTION))
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_window")
+    assert everything(client) == before
+    assert register(http, expiresAt=text(NOW - RETENTION + HOUR)).status_code == 200
 
 
 def test_refusals_are_raised_by_name(coupons):
-    coupons.register(Declaration("A", 1, {"opensAt": NOW + HOUR}))
+    coupons.register(Registration("A", 1, {"opensAt": NOW + HOUR}))
     with pytest.raises(NotOpen):
         coupons.request("A", "u", "r")
-    coupons.register(Declaration("A", 1, {"opensAt": None, "closesAt": NOW - HOUR}))
+    coupons.register(Registration("A", 1, {"opensAt": None, "closesAt": NOW - HOUR}))
     with pytest.raises(Closed):
         coupons.request("A", "u", "r")

@@ -6,16 +6,22 @@ import logging
 import pytest
 from redis.exceptions import ConnectionError, ResponseError
 
-from coupon_service.config import Config
 from coupon_service.keys import GROUP
-from coupon_service.scripts import Declaration
-from tests.state import KEYS, assert_consistent, coupons_on, drain, everything, scripts_on
-from worker import Worker
+from coupon_service.scripts import Registration
+from tests.state import (
+    KEYS,
+    assert_consistent,
+    coupons_on,
+    drain,
+    everything,
+    scripts_on,
+    worker_on,
+)
 
 
 def test_decision_is_logged_as_one_line_of_key_value(client, coupons, worker, caplog):
     caplog.set_level(logging.INFO)
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     coupons.request("A", 'Kim "=', "r")
     drain(client, worker)
     assert caplog.messages == [
@@ -27,7 +33,7 @@ def test_log_line_of_a_foreign_entry_names_the_entry_as_its_request(
     client, coupons, worker, caplog
 ):
     caplog.set_level(logging.INFO)
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     entry_id = client.xadd(KEYS.requests, {"couponId": "A", "userId": "u"})
     drain(client, worker)
     assert caplog.messages == [f"couponId=A userId=u requestId={entry_id} decision=issued"]
@@ -47,7 +53,7 @@ POISON = {
 @pytest.mark.parametrize("name", POISON)
 def test_malformed_entry_is_a_dead_letter_and_the_others_flow(client, coupons, worker, name):
     fields, reason = POISON[name]
-    coupons.register(Declaration("A", 2))
+    coupons.register(Registration("A", 2))
     coupons.request("A", "u1", "r")
     poison_id = client.xadd(KEYS.requests, fields)
     coupons.request("A", "u2", "r")
@@ -86,7 +92,7 @@ def test_corrupt_coupon_makes_dead_letters_and_the_others_flow(
     client, coupons, worker, corrupt, word
 ):
     for coupon in ("A", "B"):
-        coupons.register(Declaration(coupon, 1))
+        coupons.register(Registration(coupon, 1))
         coupons.request(coupon, "u", "r")
     corrupt(client)
     drain(client, worker)
@@ -99,7 +105,7 @@ def test_corrupt_coupon_makes_dead_letters_and_the_others_flow(
 
 
 def test_corrupt_mark_spoils_nothing_for_those_who_are_decided_with_it(client, coupons, worker):
-    coupons.register(Declaration("A", 3))
+    coupons.register(Registration("A", 3))
     for user in ("u1", "u2", "u3"):
         coupons.request("A", user, f"r-{user}")
     client.lpush(KEYS.user("A", "u2"), "1")
@@ -111,7 +117,7 @@ def test_corrupt_mark_spoils_nothing_for_those_who_are_decided_with_it(client, c
 
 def test_log_of_another_type_loses_no_request(client, coupons, worker):
     """It concerns every entry, so it is waited for, and no entry becomes a dead letter."""
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r")
     client.set(KEYS.log, "not a stream")
     before = everything(client)
@@ -127,7 +133,7 @@ def test_log_of_another_type_loses_no_request(client, coupons, worker):
 
 
 def test_dead_letters_that_cannot_be_written_hold_up_nobody_in_the_batch(client, coupons, worker):
-    coupons.register(Declaration("A", 1))
+    coupons.register(Registration("A", 1))
     client.xadd(KEYS.requests, {"x": "y"})
     coupons.request("A", "u", "r")
     client.set(KEYS.dead, "not a stream")
@@ -149,7 +155,7 @@ def test_dead_letter_sent_twice_is_written_once(client, coupons, worker):
 
 
 def test_entries_that_came_before_the_first_worker_are_decided(client, coupons, worker):
-    coupons.register(Declaration("A", 3))
+    coupons.register(Registration("A", 3))
     for number in range(3):
         coupons.request("A", f"u{number}", "r")
     assert not client.xinfo_groups(KEYS.requests)
@@ -159,7 +165,7 @@ def test_entries_that_came_before_the_first_worker_are_decided(client, coupons, 
 
 def test_entries_that_a_broken_read_took_are_decided_from_the_own_pending_list(real_client):
     """The reply of XREADGROUP is lost: the server has given us entries we never saw."""
-    worker = Worker(real_client, Config(consumer="me"))
+    worker = worker_on(real_client, consumer="me")
     worker.run_once()
     real_client.hset(KEYS.coupon("A"), "quantity", "1")
     entry_id = real_client.xadd(KEYS.requests, {"couponId": "A", "userId": "u"})
@@ -184,11 +190,11 @@ def dead_consumer(client, count):
 
 def test_entries_of_a_dead_worker_are_claimed_after_the_idle_time(real_client):
     coupons = coupons_on(real_client)
-    coupons.register(Declaration("A", 5))
+    coupons.register(Registration("A", 5))
     for number in range(5):
         coupons.request("A", f"u{number}", "r")
     dead_consumer(real_client, 5)
-    worker = Worker(real_client, Config(consumer="me", claim_idle_ms=1, worker_batch=2))
+    worker = worker_on(real_client, consumer="me", claim_idle_ms=1, worker_batch=2)
     drain(real_client, worker)
     assert held(real_client) == {"dead": 0, "me": 0}
     assert_consistent(real_client, "A")
@@ -197,7 +203,7 @@ def test_entries_of_a_dead_worker_are_claimed_after_the_idle_time(real_client):
 def test_entries_of_a_working_worker_are_left_to_it(real_client):
     real_client.xadd(KEYS.requests, {"couponId": "A", "userId": "u"})
     dead_consumer(real_client, 1)
-    worker = Worker(real_client, Config(consumer="me", claim_idle_ms=60_000))
+    worker = worker_on(real_client, consumer="me", claim_idle_ms=60_000)
     for _ in range(3):
         assert worker.run_once() == 0
     assert held(real_client) == {"dead": 1, "me": 0}
@@ -208,14 +214,14 @@ def test_deleted_entry_in_the_own_pending_list_is_a_dead_letter(real_client):
     real_client.xgroup_create(KEYS.requests, GROUP, id="0")
     real_client.xreadgroup(GROUP, "me", {KEYS.requests: ">"}, count=1)
     real_client.xdel(KEYS.requests, entry_id)
-    Worker(real_client, Config(consumer="me")).run_once()
+    worker_on(real_client, consumer="me").run_once()
     [(_, dead)] = real_client.xrange(KEYS.dead)
     assert dead["reason"] == "the entry was deleted from the stream"
     assert held(real_client) == {"me": 0}
 
 
 def test_consumer_leaves_the_group_when_it_stops(real_client):
-    worker = Worker(real_client, Config(consumer="me"))
+    worker = worker_on(real_client, consumer="me")
     worker.run_once()
     worker.run_once()
     assert held(real_client) == {"me": 0}
@@ -232,18 +238,18 @@ def test_consumer_that_holds_entries_is_not_removed(real_client):
 
 
 def test_silent_consumers_that_hold_nothing_are_removed(real_client, monkeypatch):
-    monkeypatch.setattr("coupon_service.stream.FORGET_AFTER_MS", 0)
+    monkeypatch.setattr("coupon_service.stream.REMOVE_AFTER_MS", 0)
     real_client.xadd(KEYS.requests, {"couponId": "A", "userId": "u"})
     dead_consumer(real_client, 1)
     real_client.xgroup_createconsumer(KEYS.requests, GROUP, "gone")
-    worker = Worker(real_client, Config(consumer="me"))
+    worker = worker_on(real_client, consumer="me")
     worker.run_once()
     worker.run_once()
     assert held(real_client) == {"dead": 1, "me": 0}
 
 
 def test_pass_without_entries_changes_nothing(real_client):
-    worker = Worker(real_client, Config())
+    worker = worker_on(real_client)
     worker.run_once()
     before = everything(real_client)
     assert worker.run_once() == 0

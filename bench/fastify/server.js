@@ -4,7 +4,7 @@ const { randomBytes } = require('node:crypto')
 const { readFileSync } = require('node:fs')
 const Redis = require('ioredis')
 
-const { ADMIT_LUA, PORT, PROCESSES, REDIS_URL, RETENTION_MS } = process.env
+const { ADMIT_LUA, PORT, PROCESSES, REDIS_URL } = process.env
 const STATUS = { sold_out: 400, duplicate: 409, unknown_coupon: 404 }
 const schema = {
   body: {
@@ -28,7 +28,7 @@ function serve () {
     const [[status]] = await redis.admit(
       `coupon:${couponId}`, `coupon:${couponId}:requested`, `coupon:${couponId}:pending`,
       'coupon-requests', `coupon:${couponId}:user:${userId}`,
-      couponId, RETENTION_MS, userId, requestId)
+      couponId, userId, requestId)
     if (status !== 'accepted') {
       return reply.code(STATUS[status]).type('application/problem+json').send(JSON.stringify({
         type: `urn:coupon-service:problem:${status}`,

@@ -1,24 +1,36 @@
--- Takes a user's coupon, or the request for it, back: the place and the stock return.
--- KEYS   1 stock  2 issuance mark of the user  3 requested  4 pending (hash)
---        5 coupon-requests (stream)  6 coupon-log (stream)  7 issuances (stream)
+-- Cancels a user's issuance, or withdraws the pending request: the place and the stock return.
+-- KEYS   1 stock
+--        2 issuance mark of the user
+--        3 requested
+--        4 pending (hash)
+--        5 coupon-requests (stream)
+--        6 coupon-log (stream)
+--        7 issuances (stream)
 --        8 coupon (hash)
--- ARGV   1 couponId  2 userId  3 group
+-- ARGV   1 couponId
+--        2 userId
+--        3 group
 -- Returns {cancelled, pending|issued, requestId} | {not_requested} | {unknown_coupon}
 -- Replay: the marks are gone by then, so nothing is returned twice.
 local stock, user, requested, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local requests, log, issuances, coupon = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local coupon_id, user_id, group = unpack(ARGV)
 
-if redis.call('EXISTS', coupon) == 0 then
+local quantity, deleted_at = unpack(redis.call('HMGET', coupon, 'quantity', 'deletedAt'))
+if deleted_at or not quantity then
   return {'unknown_coupon'}
 end
 local mark = redis.call('GET', user)
-local held = mark or redis.call('HGET', pending, user_id)
-if not held then
+local request_id, id = parts(mark or redis.call('HGET', pending, user_id))
+if not request_id then
   return {'not_requested'}
 end
--- Either mark is '<requestId> <id>': of the entry on the stream, or of the line in the log.
-local request_id, id = string.match(held, '^(%S+) ?(%S*)$')
+local left = whole(redis.call('GET', stock), 'stock')
+local taken = whole(redis.call('GET', requested), 'requested')
+if not (left and taken) then
+  error('CORRUPT stock or requested is lost', 0)
+end
+redis.call('XLEN', issuances) -- raises if it is not a stream
 
 redis.call('XADD', log, '*', 'couponId', coupon_id, 'userId', user_id, 'requestId', request_id,
   'decision', 'cancelled', 'entryId', id)

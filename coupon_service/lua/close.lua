@@ -1,20 +1,20 @@
 -- Closes a coupon now, unless it closes earlier anyway.
 -- KEYS   1 coupon (hash)
--- Returns {closed, closesAt (ms)} | {unknown_coupon}
 -- ARGV   none
+-- Returns {closed, closesAt (ms)} | {unknown_coupon}
 -- Replay: the second time it is closed already.
 local coupon = KEYS[1]
 
-local quantity, opens_at, closes_at, expires_at =
-  unpack(redis.call('HMGET', coupon, 'quantity', 'opensAt', 'closesAt', 'expiresAt'))
-if not quantity then
+local stored = redis.call('HMGET', coupon, 'quantity', 'deletedAt', 'opensAt', 'closesAt',
+  'expiresAt')
+if stored[2] or not stored[1] then
   return {'unknown_coupon'}
 end
-local now = redis.call('TIME')
-local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
-local closes = math.min(now_ms, tonumber(closes_at or now_ms), tonumber(expires_at or now_ms))
-redis.call('HSET', coupon, 'closesAt', string.format('%.0f', closes))
-if opens_at and tonumber(opens_at) >= closes then
+local now, opens_at = now_ms(), whole(stored[3], 'opensAt')
+local closes_at = math.min(now, whole(stored[4] or stored[5], 'closesAt') or now)
+
+redis.call('HSET', coupon, 'closesAt', text(closes_at))
+if opens_at and opens_at >= closes_at then
   redis.call('HDEL', coupon, 'opensAt') -- opensAt < closesAt: it never opens any more
 end
-return {'closed', string.format('%.0f', closes)}
+return {'closed', text(closes_at)}

@@ -1,6 +1,10 @@
 -- Moves an entry that can never be decided out of the request stream.
--- KEYS   1 coupon-requests (stream)  2 coupon-requests:dead (stream)
--- ARGV   1 group  2 entry id  3 reason  4 the entry's fields (JSON)
+-- KEYS   1 coupon-requests (stream)
+--        2 coupon-requests:dead (stream)
+-- ARGV   1 group
+--        2 entry id
+--        3 reason
+--        4 the entry's fields (JSON)
 -- Returns 1 if the entry was moved, 0 if it was gone before
 -- Replay: the entry is gone by then, so nothing is written twice.
 local requests, dead = KEYS[1], KEYS[2]

@@ -1,98 +1,96 @@
--- Declares coupons, all of them or none: creates each, or moves quantity and window of one that
+-- Registers coupons, all of them or none: creates each, or moves quantity and window of one that
 -- exists.
--- KEYS   1 coupons (set), then for each coupon: coupon (hash), stock, requested, pending (hash),
---        issuances (stream)
--- ARGV   1 retention after expiresAt (ms), then for each coupon: couponId, start of the keys of
---        its issuance marks, quantity (whole number, 1 or more), opensAt, closesAt, expiresAt
---        (each ms since 1970, '' as it is, 'none')
+-- KEYS   1 coupons (sorted set)
+--        2 coupons:removals (sorted set)
+--        3 coupon-requests (stream)
+--        4.. coupon (hash), stock, requested of each coupon
+-- ARGV   1 retention after expiresAt (ms)
+--        2.. couponId, quantity (whole number, 1 or more), opensAt, closesAt, expiresAt (each ms
+--        since 1970, '' as it is, 'none') of each coupon
 -- Returns {registered, then for each coupon: quantity, stock, requested}, or, with nothing
---   changed, {quantity_too_low | invalid_window, couponId, quantity, requested}
--- Replay: a repeated declaration finds its own values and changes nothing.
+--   changed, {quantity_too_low | invalid_window | being_removed, couponId, quantity, requested}
+-- Replay: a repeated registration finds its own values and changes nothing.
+local coupons, removals, requests = KEYS[1], KEYS[2], KEYS[3]
+local retention, now = tonumber(ARGV[1]), now_ms()
 local FIELDS = {'opensAt', 'closesAt', 'expiresAt'}
 
 local function read(number)
-  local k, a = 5 * number - 3, 6 * number - 4
-  local coupon = {hash = KEYS[k], stock = KEYS[k + 1], requested = KEYS[k + 2],
-    pending = KEYS[k + 3], issuances = KEYS[k + 4], id = ARGV[a], marks = ARGV[a + 1],
-    quantity = tonumber(ARGV[a + 2]), window = {}}
-  local declared = redis.call('HGET', coupon.hash, 'quantity')
-  local left, taken = redis.call('GET', coupon.stock), redis.call('GET', coupon.requested)
+  local k, a = 3 * number, 5 * number - 4
+  local coupon = {hash = KEYS[k + 1], stock = KEYS[k + 2], requested = KEYS[k + 3],
+    id = ARGV[a + 1], quantity = tonumber(ARGV[a + 2]), window = {}}
+  local stored = redis.call('HMGET', coupon.hash, 'quantity', 'deletedAt', unpack(FIELDS))
+  local declared = whole(stored[1], 'quantity')
+  local left = whole(redis.call('GET', coupon.stock), 'stock')
+  local taken = whole(redis.call('GET', coupon.requested), 'requested')
+  coupon.deleted = stored[2]
   coupon.new = not (declared or left or taken)
-  coupon.declared = coupon.new and 0 or tonumber(declared)
-  coupon.left = coupon.new and 0 or tonumber(left)
-  coupon.taken = coupon.new and 0 or tonumber(taken)
+  if not (coupon.new or coupon.deleted or (declared and left and taken)) then
+    error('CORRUPT quantity, stock or requested is lost', 0)
+  end
+  coupon.declared, coupon.left, coupon.taken = declared or 0, left or 0, taken or 0
   for index, field in ipairs(FIELDS) do
-    local given = ARGV[a + 2 + index]
-    local stored = redis.call('HGET', coupon.hash, field)
-    coupon.window[field] = tonumber(given == '' and stored or given)
-    coupon.moved = coupon.moved or coupon.window[field] ~= tonumber(stored)
+    local given, before = ARGV[a + 2 + index], whole(stored[2 + index], field)
+    coupon.window[field] = given == '' and before or tonumber(given)
+    coupon.moved = coupon.moved or coupon.window[field] ~= before
   end
   return coupon
 end
 
 local function refusal(coupon)
   local w = coupon.window
-  if coupon.quantity < coupon.taken then
+  if coupon.deleted then
+    return 'being_removed'
+  elseif coupon.quantity < coupon.taken then
     return 'quantity_too_low'
-  end
-  if w.opensAt and w.opensAt >= math.min(w.closesAt or math.huge, w.expiresAt or math.huge)
-      or w.closesAt and w.closesAt > (w.expiresAt or math.huge) then
+  elseif w.opensAt and w.opensAt >= math.min(w.closesAt or math.huge, w.expiresAt or math.huge)
+      or w.closesAt and w.closesAt > (w.expiresAt or math.huge)
+      or w.expiresAt and w.expiresAt + retention <= now then
     return 'invalid_window'
   end
 end
 
--- All keys of a coupon vanish at one instant, its issuance marks included.
-local function set_expiry(coupon)
-  local keys = {coupon.hash, coupon.stock, coupon.requested, coupon.pending, coupon.issuances}
-  for _, entry in ipairs(redis.call('XRANGE', coupon.issuances, '-', '+')) do
-    keys[#keys + 1] = coupon.marks .. entry[2][2]
-  end
-  local expires_at = coupon.window.expiresAt
-  for _, key in ipairs(keys) do
-    if expires_at then
-      redis.call('PEXPIREAT', key, string.format('%.0f', expires_at + tonumber(ARGV[1])))
-    else
-      redis.call('PERSIST', key)
-    end
-  end
-end
-
-local declarations = {}
-for number = 1, (#KEYS - 1) / 5 do
+local registered = {}
+for number = 1, (#KEYS - 3) / 3 do
   local coupon = read(number)
-  if not (coupon.declared and coupon.left and coupon.taken) then
-    return redis.error_reply('CORRUPT quantity, stock or requested is lost or not a number')
-  end
   local status = refusal(coupon)
   if status then
     return {status, coupon.id, coupon.declared, coupon.taken}
   end
-  declarations[number] = coupon
+  registered[number] = coupon
 end
--- Raises before anything is written if it is not a set.
-redis.call('SCARD', KEYS[1])
+local since = last_id(requests)
+if redis.call('TYPE', coupons).ok == 'set' then
+  error('MIGRATING the data is of format 1, until a worker has converted it', 0)
+end
+redis.call('ZCARD', coupons) -- each raises if it is no sorted set
+redis.call('ZCARD', removals)
 
-local now = redis.call('TIME')
 local reply = {'registered'}
-for _, coupon in ipairs(declarations) do
+for _, coupon in ipairs(registered) do
   local left = coupon.left + coupon.quantity - coupon.declared
   if coupon.new or coupon.moved or coupon.quantity ~= coupon.declared then
-    redis.call('HSET', coupon.hash, 'quantity', string.format('%.0f', coupon.quantity))
-    redis.call('HSETNX', coupon.hash, 'registeredAt',
-      string.format('%d%03d', now[1], math.floor(now[2] / 1000)))
+    redis.call('ZADD', coupons, 0, coupon.id)
+    redis.call('HSET', coupon.hash, 'quantity', text(coupon.quantity))
+    redis.call('SET', coupon.stock, text(left))
+    redis.call('SET', coupon.requested, text(coupon.taken))
+  end
+  if coupon.new then
+    -- What was on the stream before is of a coupon that had this id, or asks for none.
+    redis.call('HSET', coupon.hash, 'registeredAt', text(now), 'since', since)
+  end
+  if coupon.moved then
     for _, field in ipairs(FIELDS) do
       if coupon.window[field] then
-        redis.call('HSET', coupon.hash, field, string.format('%.0f', coupon.window[field]))
+        redis.call('HSET', coupon.hash, field, text(coupon.window[field]))
       else
         redis.call('HDEL', coupon.hash, field)
       end
     end
-    redis.call('SET', coupon.stock, string.format('%.0f', left), 'KEEPTTL')
-    redis.call('SET', coupon.requested, string.format('%.0f', coupon.taken), 'KEEPTTL')
-    redis.call('SADD', KEYS[1], coupon.id)
-  end
-  if coupon.moved then
-    set_expiry(coupon)
+    if coupon.window.expiresAt then
+      redis.call('ZADD', removals, text(coupon.window.expiresAt + retention), coupon.id)
+    else
+      redis.call('ZREM', removals, coupon.id)
+    end
   end
   for _, number in ipairs({coupon.quantity, left, coupon.taken}) do
     reply[#reply + 1] = number

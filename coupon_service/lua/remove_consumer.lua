@@ -1,7 +1,8 @@
 -- Removes a consumer that holds no entry. XGROUP DELCONSUMER alone would drop what the
--- consumer holds, so the look and the removal are one step.
+-- consumer holds, so the check and the removal are one step.
 -- KEYS   1 coupon-requests (stream)
--- ARGV   1 group  2 consumer
+-- ARGV   1 group
+--        2 consumer
 -- Returns 1 if the consumer holds nothing now and is gone, 0 if it holds entries
 -- Replay: removing a consumer that is gone changes nothing.
 local requests = KEYS[1]

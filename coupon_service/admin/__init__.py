@@ -1,0 +1,1 @@
+"""What administrators do, whoever asks: HTTP or the command line."""

@@ -1,0 +1,67 @@
+"""The scripts of administrators, each with a method that gives its reply a type."""
+
+from typing import Any
+
+from coupon_service.keys import GROUP
+from coupon_service.scripts import Scripts
+
+
+class AdminScripts:
+    """Every method raises `redis.exceptions.RedisError`, as those of `Scripts` do."""
+
+    def __init__(self, scripts: Scripts) -> None:
+        self._scripts = scripts
+
+    def close(self, coupon_id: str) -> list[str]:
+        """Close a coupon now.
+
+        Returns:
+            [closed, closesAt (ms)] or [unknown_coupon].
+        """
+        reply: list[str] = self._scripts.call("close", [self._scripts.keys.coupon(coupon_id)])
+        return reply
+
+    def cancel(self, coupon_id: str, user_id: str) -> list[str]:
+        """Cancel a user's issuance, or withdraw the pending request.
+
+        Returns:
+            [cancelled, pending or issued, request id], [not_requested] or [unknown_coupon].
+        """
+        keys = self._scripts.keys
+        reply: list[str] = self._scripts.call("cancel", [
+            keys.stock(coupon_id),
+            keys.user(coupon_id, user_id),
+            keys.requested(coupon_id),
+            keys.pending(coupon_id),
+            keys.requests,
+            keys.log,
+            keys.issuances(coupon_id),
+            keys.coupon(coupon_id),
+        ], [coupon_id, user_id, GROUP])
+        return reply
+
+    def delete(self, coupon_id: str) -> list[Any]:
+        """Delete a coupon; its records are removed afterwards, a page at a time.
+
+        Returns:
+            [deleted, number that was issued, number that was pending] or [unknown_coupon].
+        """
+        keys = self._scripts.keys
+        reply: list[Any] = self._scripts.call("delete", [
+            keys.coupon(coupon_id),
+            keys.pending(coupon_id),
+            keys.issuances(coupon_id),
+            keys.coupons,
+            keys.removals,
+        ], [coupon_id])
+        return reply
+
+    def requeue(self, coupon_id: str, user_id: str, request_id: str) -> bool:
+        """Put an admitted request on the stream again, whose entry was lost.
+
+        Returns:
+            False if the request is not pending any more.
+        """
+        keys = self._scripts.keys
+        names = [keys.coupon(coupon_id), keys.pending(coupon_id), keys.requests]
+        return bool(self._scripts.call("requeue", names, [coupon_id, user_id, request_id]))

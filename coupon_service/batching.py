@@ -1,0 +1,68 @@
+"""Group commit: the requests that wait in a process at the same moment share one round trip."""
+
+from collections import deque
+from threading import Lock
+
+from redis.exceptions import RedisError
+
+from coupon_service.circuit_breaker import CircuitBreaker
+from coupon_service.scripts import CouponScripts, Request
+
+#: Requests of one round trip: while they are admitted, Redis does nothing else.
+MAX_BATCH = 500
+
+
+class _Waiting:
+    """A request on its way, and what became of it."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.outcome: list[str] | BaseException | None = None
+
+
+class Batches:
+    """Admits the requests of any number of threads, in the order in which they come.
+
+    One round trip is under way at a time. The requests that come meanwhile wait, and the thread of
+    the first one sends all of them: the more requests there are, the less each costs.
+    """
+
+    def __init__(self, scripts: CouponScripts, breaker: CircuitBreaker) -> None:
+        self._scripts = scripts
+        self._breaker = breaker
+        self._waiting = deque[_Waiting]()
+        self._turn = Lock()
+
+    def admit(self, request: Request) -> list[str]:
+        """Have one request admitted or refused; see `CouponScripts.admit` for what is returned.
+
+        Raises:
+            Unavailable: Redis cannot be used now.
+            redis.exceptions.ResponseError: the stored data is corrupt.
+        """
+        mine = _Waiting(request)
+        self._waiting.append(mine)
+        with self._turn:
+            while mine.outcome is None:
+                count = min(len(self._waiting), MAX_BATCH)
+                self._send([self._waiting.popleft() for _ in range(count)])
+        if isinstance(mine.outcome, BaseException):
+            raise mine.outcome
+        return mine.outcome
+
+    def _send(self, waiting: list[_Waiting]) -> None:
+        try:
+            with self._breaker:
+                outcomes = self._scripts.admit([each.request for each in waiting])
+                errors = []
+                for each, outcome in zip(waiting, outcomes, strict=True):
+                    if isinstance(outcome, RedisError):
+                        errors.append(outcome)
+                    else:
+                        each.outcome = outcome
+                if errors:
+                    raise errors[0]
+        except BaseException as error:
+            # No other thread would answer the requests of this round trip.
+            for each in waiting:
+                each.outcome = each.outcome or error

@@ -1,0 +1,196 @@
+"""`flask coupons`: administration from the command line, straight on Redis."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+import click
+from marshmallow import ValidationError
+from redis.exceptions import RedisError
+
+from coupon_service.admin.csv_export import csv_lines
+from coupon_service.admin.operations import PAGE, Operations
+from coupon_service.admin.reconcile import Reconciliation
+from coupon_service.config import from_environment
+from coupon_service.connection import connect
+from coupon_service.errors import CouponError
+from coupon_service.installation import Installation
+from coupon_service.keys import COUPON_ID, USER_ID
+from coupon_service.web.schemas import RegisterSchema
+
+#: Seconds to wait for one reply: a person waits more patiently than a front end.
+TIMEOUT = 5.0
+#: Records from which on a progress bar is worth showing.
+LONG = 10_000
+#: Exit codes; click uses 2 for wrong usage.
+REFUSED, UNAVAILABLE = 1, 3
+#: What `list` shows.
+COLUMNS = ("couponId", "state", "quantity", "stock", "requested", "issued", "pending")
+
+
+@contextmanager
+def _installation() -> Iterator[Installation]:
+    """Give the installation of the environment; end with one line for what it raises."""
+    try:
+        config = from_environment()
+        yield Installation(config, connect(config, TIMEOUT))
+    except CouponError as error:
+        click.echo(f"Error: {error.code}: {error.__cause__ or error}", err=True)
+        sys.exit(UNAVAILABLE if error.code == "unavailable" else REFUSED)
+    except RedisError as error:
+        click.echo(f"Error: unavailable: {error}", err=True)
+        sys.exit(UNAVAILABLE)
+
+
+def _matching(pattern: str) -> Callable[..., Any]:
+    def check(_context: Any, _parameter: Any, value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise click.BadParameter(f"{value!r} is not valid")
+        return value
+
+    return check
+
+
+def _show(answer: Any, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(answer))
+        return
+    for name, value in answer.items():
+        text = " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
+        click.echo(f"{name:14} {'-' if text is None else text}")
+
+
+_coupon = click.argument("coupon_id", metavar="ID", callback=_matching(COUPON_ID))
+_user = click.argument("user_id", metavar="USER", callback=_matching(USER_ID))
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def coupons() -> None:
+    """Administer coupons.
+
+    Exit codes: 0 done, 1 refused, 2 wrong usage, 3 Redis cannot be used.
+    """
+
+
+@coupons.command()
+@_coupon
+@click.argument("quantity", type=click.IntRange(1, 10**9))
+@click.option("--opens-at", "opensAt", help="RFC 3339, or none.")
+@click.option("--closes-at", "closesAt", help="RFC 3339, or none.")
+@click.option("--expires-at", "expiresAt", help="RFC 3339, or none.")
+@_json
+def register(coupon_id: str, quantity: int, as_json: bool, **window: str | None) -> None:
+    """Register coupon ID with QUANTITY, or change what was registered."""
+    given = {name: value for name, value in window.items() if value is not None}
+    body = {"couponId": coupon_id, "quantity": quantity, **given}
+    try:
+        registration = RegisterSchema().load(
+            {name: None if value == "none" else value for name, value in body.items()}
+        )
+    except ValidationError as error:
+        raise click.UsageError(str(error)) from None
+    with _installation() as installation:
+        [answer] = installation.coupons.register(registration)
+    _show(answer, as_json)
+
+
+@coupons.command("list")
+@_json
+def list_coupons(as_json: bool) -> None:
+    """List all coupons."""
+    answer, after = [], ""
+    with _installation() as installation:
+        while True:
+            page, after = Operations(installation).coupons(PAGE, after)
+            answer += page
+            if not after:
+                break
+    if as_json:
+        click.echo(json.dumps(answer))
+        return
+    rows = [COLUMNS, *([str(coupon[name]) for name in COLUMNS] for coupon in answer)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{value:{width}}" for value, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+@coupons.command()
+@_coupon
+@_json
+def show(coupon_id: str, as_json: bool) -> None:
+    """Show the counters and statistics of coupon ID."""
+    with _installation() as installation:
+        _show(Operations(installation).statistics(coupon_id), as_json)
+
+
+@coupons.command()
+@_coupon
+@_json
+def close(coupon_id: str, as_json: bool) -> None:
+    """Close coupon ID now: it cannot be requested any more."""
+    with _installation() as installation:
+        _show(Operations(installation).close(coupon_id), as_json)
+
+
+@coupons.command()
+@_coupon
+@_user
+@_json
+def cancel(coupon_id: str, user_id: str, as_json: bool) -> None:
+    """Cancel the issuance of coupon ID to USER, or withdraw the pending request."""
+    with _installation() as installation:
+        _show(Operations(installation).cancel(coupon_id, user_id), as_json)
+
+
+@coupons.command()
+@_coupon
+@_json
+@click.confirmation_option(prompt="All records of this coupon but the log will be removed. Go on?")
+def delete(coupon_id: str, as_json: bool) -> None:
+    """Delete coupon ID: refuse its pending requests, remove all its records but the log."""
+    with _installation() as installation:
+        _show(Operations(installation).delete(coupon_id), as_json)
+
+
+@coupons.command()
+@_coupon
+@click.option("--output", type=click.File("w", encoding="utf-8"), default="-", show_default=True)
+def export(coupon_id: str, output: TextIO) -> None:
+    """Write the issuances of coupon ID as CSV, the newest first."""
+    with _installation() as installation:
+        issued = installation.coupons.snapshot(coupon_id)["issued"]
+        issuances = Operations(installation).all_issuances(coupon_id)
+        with click.progressbar(length=issued, file=sys.stderr, hidden=issued < LONG) as bar:
+            for line in csv_lines(coupon_id, issuances):
+                output.write(line)
+                bar.update(1)
+
+
+@coupons.command()
+@click.argument("coupon_ids", metavar="[ID]...", nargs=-1)
+@click.option("--fix", is_flag=True, help="Repair what can be repaired with certainty.")
+def reconcile(coupon_ids: tuple[str, ...], fix: bool) -> None:
+    """Recount the coupons ID (all by default) from marks, log and stream.
+
+    Shows every disagreement, and exits with 1 if one is left. The service may run meanwhile.
+    """
+    with _installation() as installation:
+        client: Any = installation.client
+        known = [each for page in Operations(installation).id_pages() for each in page]
+        if unknown := set(coupon_ids) - set(known):
+            raise click.ClickException(f"not registered: {' '.join(sorted(unknown))}")
+        ids = list(coupon_ids) or known
+        records = client.xlen(installation.keys.requests) + 2 * client.xlen(installation.keys.log)
+        with click.progressbar(length=records, file=sys.stderr, hidden=records < LONG) as bar:
+            found = list(Reconciliation(installation, ids, bar.update).run(fix))
+    for disagreement in found:
+        repaired = " (repaired)" if disagreement.repaired else ""
+        click.echo(f"{disagreement.coupon_id}: {disagreement.text}{repaired}")
+    left = sum(not disagreement.repaired for disagreement in found)
+    click.echo(f"{len(ids)} coupons, {len(found)} disagreements, {left} left")
+    sys.exit(REFUSED if left else 0)

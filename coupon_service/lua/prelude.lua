@@ -1,0 +1,64 @@
+-- Put before every script by the loader: the checks and formats that they share.
+
+-- The number that a stored value stands for, written as INCR writes it; nil where there is none.
+-- Raises CORRUPT for anything else, such as '010', '1e3' or 'nan'.
+local function whole(value, name)
+  if not value then
+    return nil
+  end
+  local number = string.match(value, '^%-?%d+$') and tonumber(value)
+  if not number or string.format('%.0f', number) ~= value then
+    error('CORRUPT ' .. name .. ' is not a whole number', 0)
+  end
+  return number
+end
+
+-- A whole number as text; tostring() would write 1e+15 for a large one.
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- The two parts of a pending or issuance mark: the requestId, and the id of the entry on the
+-- stream or of the line in the log ('' in the mark of another system).
+local function parts(mark)
+  return string.match(mark or '', '^(%S+) ?(%S*)$')
+end
+
+-- The clock of the server, which all processes share, in ms since 1970.
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Whether a stream id is greater than another. Compared as text, because a part has up to 64 bits
+-- and a number of Lua 53.
+local function newer(id, than)
+  local ms, sequence = string.match(id, '^(%d+)-(%d+)$')
+  local than_ms, than_sequence = string.match(than, '^(%d+)-(%d+)$')
+  if ms == than_ms then
+    ms, than_ms = sequence, than_sequence
+  end
+  return #ms > #than_ms or #ms == #than_ms and ms > than_ms
+end
+
+-- The greatest id that a stream has ever given.
+local function last_id(stream)
+  if redis.call('EXISTS', stream) == 0 then
+    return '0-0'
+  end
+  local info = redis.call('XINFO', 'STREAM', stream)
+  for at = 1, #info, 2 do
+    if info[at] == 'last-generated-id' then
+      return info[at + 1]
+    end
+  end
+end
+
+-- Raises unless the log is a stream or not there yet. The error is not called CORRUPT because the
+-- log concerns all coupons: no entry is at fault.
+local function check_log(log)
+  local kind = redis.call('TYPE', log).ok
+  if kind ~= 'stream' and kind ~= 'none' then
+    error('MISPLACED the log is not a stream', 0)
+  end
+end

@@ -1,0 +1,82 @@
+"""Converts the data of an earlier version, while the service runs.
+
+Format 1 gave every key of a coupon a TTL and listed the coupons in a set. Format 2 has no TTLs,
+lists them in a sorted set, and has the instants of their removal in another; see keys.py.
+"""
+
+from contextlib import suppress
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import OutOfMemoryError
+
+from coupon_service.keys import Keys
+from coupon_service.scripts import WorkerScripts
+
+#: The number of the format that this version reads and writes.
+FORMAT = 2
+#: Coupons, or issuance marks, that are converted in one round trip.
+PAGE = 500
+
+
+class UnknownFormat(Exception):
+    """Raised when the data was written by a later version."""
+
+
+class Migration:
+    """Every method raises `redis.exceptions.RedisError`; it can then be called again."""
+
+    def __init__(self, client: Redis, keys: Keys, scripts: WorkerScripts) -> None:
+        self._client: Any = client
+        self._keys = keys
+        self._scripts = scripts
+
+    def check(self) -> bool:
+        """Return whether the data is of this version's format.
+
+        Raises:
+            UnknownFormat: it was written by a later version.
+        """
+        stored = self._client.get(self._keys.format)
+        if stored not in (None, str(FORMAT)):
+            raise UnknownFormat(
+                f"the data is of format {stored}, this version knows {FORMAT}: use the version "
+                "that wrote it"
+            )
+        return stored is not None
+
+    def run(self) -> int:
+        """Convert what is of format 1; any number of processes may do so at the same time.
+
+        Returns:
+            How many coupons were converted.
+
+        Raises:
+            UnknownFormat: the data was written by a later version.
+        """
+        count = 0
+        if self.check():
+            return count
+        while self._client.type(self._keys.coupons) == "set":
+            for coupon_id in self._client.srandmember(self._keys.coupons, PAGE):
+                self._scripts.migrate(coupon_id)
+        # After a crash the coupons that have moved already are gone through again.
+        after = "-"
+        while ids := self._client.zrangebylex(self._keys.coupons, after, "+", 0, PAGE):
+            for coupon_id in ids:
+                self._scripts.migrate(coupon_id)
+                self._persist_marks(coupon_id)
+            count += len(ids)
+            after = f"({ids[-1]}"
+        with suppress(OutOfMemoryError):  # decisions need no memory; the next start sets it
+            self._client.set(self._keys.format, FORMAT)
+        return count
+
+    def _persist_marks(self, coupon_id: str) -> None:
+        keys, after = self._keys, "-"
+        while page := self._client.xrange(keys.issuances(coupon_id), after, "+", count=PAGE):
+            with self._client.pipeline(transaction=False) as writes:
+                for _, entry in page:
+                    writes.persist(keys.user(coupon_id, entry["userId"]))
+                writes.execute()
+            after = f"({page[-1][0]}"

@@ -1,0 +1,1 @@
+"""HTTP: the endpoints, and how gunicorn serves them."""

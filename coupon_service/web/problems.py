@@ -1,0 +1,89 @@
+"""Exceptions become problem+json (RFC 9457)."""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+
+from flask import Flask, Response, jsonify
+from marshmallow import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from coupon_service.errors import CouponError, Unauthorized
+
+PROBLEM_TYPE = "application/problem+json"
+#: HTTP status of the codes in `errors`.
+STATUS = {
+    "sold_out": 400,
+    "unauthorized": 401,
+    "admin_disabled": 403,
+    "unknown_coupon": 404,
+    "not_requested": 404,
+    "duplicate": 409,
+    "not_open": 409,
+    "closed": 409,
+    "quantity_too_low": 409,
+    "being_removed": 409,
+    "invalid_window": 422,
+    "unavailable": 503,
+}
+
+
+def _body(status: int, code: str, detail: str, **members: object) -> dict[str, object]:
+    """Make the body of a problem; `members` are added to the standard ones."""
+    return {
+        "type": f"urn:coupon-service:problem:{code}",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        **members,
+    }
+
+
+def as_problem(error: CouponError) -> tuple[int, dict[str, object], dict[str, str]]:
+    """Return HTTP status, body and headers of a refusal."""
+    status = STATUS[error.code]
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="admin", Basic realm="admin"'
+    return status, _body(status, error.code, str(error), **error.details), headers
+
+
+def install(app: Flask) -> None:
+    """Make `app` answer every exception with a problem."""
+    app.register_error_handler(CouponError, _coupon_error)
+    app.register_error_handler(ValidationError, _invalid_request)
+    app.register_error_handler(HTTPException, _http_error)
+
+
+def _response(
+    status: int, body: dict[str, object], headers: Mapping[str, str] = MappingProxyType({})
+) -> Response:
+    response = jsonify(body)
+    response.status_code = status
+    response.mimetype = PROBLEM_TYPE
+    response.headers.update(headers)
+    return response
+
+
+def _coupon_error(error: CouponError) -> Response:
+    return _response(*as_problem(error))
+
+
+def _invalid_request(error: ValidationError) -> Response:
+    return _response(422, _body(
+        422, "invalid_request", "the request does not fit the schema", errors=error.messages
+    ))
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+    code = getattr(error, "code_word", None) or re.sub(r"\W+", "_", error.name.lower())
+    # Allow, Retry-After, Location: what the framework says beside the body is kept.
+    headers = {
+        name: value for name, value in error.get_headers() if name.lower() != "content-type"
+    }
+    return _response(status, _body(status, code, error.description or error.name), headers)

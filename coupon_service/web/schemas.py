@@ -1,0 +1,94 @@
+"""The bodies and queries of requests. Fields that are not listed are refused."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, post_load, validate
+
+from coupon_service.keys import COUPON_ID, REQUEST_ID, USER_ID
+from coupon_service.scripts import WINDOW, Registration
+
+#: Coupons of one call of register.
+MAX_REGISTRATIONS = 1000
+#: Coupons or issuances on one page: by default, and at the most.
+PAGE, MAX_PAGE = 100, 1000
+
+_coupon_id = validate.Regexp(
+    re.compile(rf"{COUPON_ID}\Z"), error="1 to 64 characters of A-Z a-z 0-9 . _ ~ -"
+)
+_user_id = validate.Regexp(
+    re.compile(rf"{USER_ID}\Z"), error="1 to 128 characters without control characters"
+)
+
+
+def _limit() -> fields.Integer:
+    return fields.Integer(load_default=PAGE, validate=validate.Range(1, MAX_PAGE))
+
+
+class Instant(fields.AwareDateTime):
+    """RFC 3339 with an offset, loaded as milliseconds since 1970."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        loaded: datetime = super()._deserialize(value, *args, **kwargs)
+        if loaded < datetime(1970, 1, 2, tzinfo=UTC):
+            raise ValidationError("too early")
+        return int(loaded.timestamp() * 1000)
+
+
+class RegisterSchema(Schema):
+    """A coupon in the body of POST /api/coupons/register; loads a Registration."""
+
+    coupon_id = fields.String(data_key="couponId", required=True, validate=_coupon_id)
+    quantity = fields.Integer(required=True, strict=True, validate=validate.Range(1, 10**9))
+    opensAt = Instant(allow_none=True)
+    closesAt = Instant(allow_none=True)
+    expiresAt = Instant(allow_none=True)
+
+    @post_load
+    def registration(self, loaded: dict[str, Any], **_: Any) -> Registration:
+        """Make the Registration; a part of the window that is not given stays as it is."""
+        window = {name: loaded[name] for name in WINDOW if name in loaded}
+        return Registration(loaded["coupon_id"], loaded["quantity"], window)
+
+
+class RequestSchema(Schema):
+    """Body of POST /api/coupons/request."""
+
+    coupon_id = fields.String(data_key="couponId", required=True, validate=_coupon_id)
+    user_id = fields.String(data_key="userId", required=True, validate=_user_id)
+
+
+class CouponsSchema(Schema):
+    """Query of GET /api/coupons."""
+
+    limit = _limit()
+    after = fields.String(load_default="", validate=_coupon_id)
+
+
+class IssuancesSchema(Schema):
+    """Query of GET /api/coupons/{couponId}/issuances."""
+
+    limit = _limit()
+    before = fields.String(load_default="", validate=validate.Regexp(r"\d{1,19}-\d{1,19}\Z"))
+    user_id = fields.String(data_key="userId", load_default=None, validate=_user_id)
+    format = fields.String(load_default="json", validate=validate.OneOf(["json", "csv"]))
+
+
+def registrations(body: Any) -> list[Registration]:
+    """Load one coupon or a list of them; raises ValidationError."""
+    if not isinstance(body, list):
+        return [RegisterSchema().load(body)]
+    if not 1 <= len(body) <= MAX_REGISTRATIONS:
+        raise ValidationError(f"1 to {MAX_REGISTRATIONS} coupons")
+    loaded: list[Registration] = RegisterSchema(many=True).load(body)
+    if len({registration.coupon_id for registration in loaded}) < len(loaded):
+        raise ValidationError("a couponId occurs twice")
+    return loaded
+
+
+def idempotency_key(value: str) -> str:
+    """Return the header's `value`; raises ValidationError if it cannot be a request id."""
+    if not re.fullmatch(REQUEST_ID, value):
+        raise ValidationError({"Idempotency-Key": ["1 to 64 visible ASCII characters"]})
+    return value

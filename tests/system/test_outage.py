@@ -1,0 +1,178 @@
+"""Whatever keeps Redis from serving: 503 in bounded time, and everybody recovers alone."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from coupon_service.web import preflight
+from coupon_service.web.app import create_app
+from coupon_service.config import Config
+from coupon_service.keys import GROUP
+from tests.system import faults
+from tests.load import Client
+from tests.processes import gunicorn, wait_until, worker
+from tests.state import KEYS, assert_consistent
+
+#: Seconds within which every answer must be there.
+LIMIT = 2.0
+
+
+@pytest.fixture
+def api(own_server):
+    return create_app(Config(redis_url=own_server.url)).test_client()
+
+
+def ask(api, user):
+    return api.post("/api/coupons/request", json={"couponId": "A", "userId": user})
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS)
+def test_outage_is_503_in_time_and_everybody_recovers(own_server, launch, api, tmp_path, fault):
+    process = launch(worker(own_server.url, tmp_path / "worker.log"))
+    api.post("/api/coupons/register", json={"couponId": "A", "quantity": 9})
+    assert ask(api, "before").status_code == 200
+    wait_until(lambda: status(api, "before") == "issued", "the first request to be issued")
+
+    with faults.FAULTS[fault](own_server):
+        for number in range(3):
+            started = time.monotonic()
+            answer = ask(api, f"during{number}")
+            assert time.monotonic() - started < LIMIT
+            assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+            assert answer.headers["Retry-After"] == "1"
+
+    wait_until(lambda: ask(api, "after").status_code in (200, 409), "the API to recover")
+    wait_until(lambda: status(api, "after") == "issued", "the worker to recover")
+    assert process.popen.poll() is None
+    assert_consistent(own_server.client(), "A")
+
+
+def status(api, user):
+    return api.get(f"/api/coupons/A/users/{user}").json.get("status")
+
+
+@pytest.mark.parametrize("fault", ["refused", "hung", "read_only", "password_changed"])
+def test_worker_logs_an_outage_once_and_its_length_when_it_is_over(
+    own_server, launch, tmp_path, fault
+):
+    process = launch(worker(own_server.url, tmp_path / "worker.log"))
+    wait_until(lambda: own_server.client().exists(KEYS.requests), "the worker to start")
+    with faults.FAULTS[fault](own_server):
+        wait_until(lambda: "waiting for redis" in process.output(), "the outage to be logged")
+        time.sleep(1.5)  # three more tries
+    wait_until(lambda: "redis is back after" in process.output(), "the recovery to be logged")
+    assert process.output().count("waiting for redis") == 1
+    assert process.output().count("redis is back after") == 1
+
+
+def test_worker_that_starts_before_redis_waits_for_it(own_server, launch, tmp_path):
+    with faults.refused(own_server):
+        process = launch(worker(own_server.url, tmp_path / "worker.log"))
+        wait_until(lambda: "waiting for redis" in process.output(), "the worker to wait")
+    wait_until(lambda: own_server.client().exists(KEYS.requests), "the worker to go on")
+
+
+def test_worker_drains_while_the_server_is_out_of_memory(own_server, launch, api, tmp_path):
+    api.post("/api/coupons/register", json={"couponId": "A", "quantity": 50})
+    for number in range(50):
+        assert ask(api, f"u{number}").status_code == 200
+    client = own_server.client()
+    client.xadd(KEYS.requests, {"couponId": "A"})
+    client.xgroup_create(KEYS.requests, GROUP, id="0")
+    with faults.out_of_memory(own_server):
+        launch(worker(own_server.url, tmp_path / "worker.log"))
+        wait_until(lambda: client.xlen(KEYS.requests) == 0, "everything to be decided")
+    assert client.xlen(KEYS.log) == 50
+    assert client.xlen(KEYS.dead) == 1
+    assert_consistent(client, "A")
+
+
+def test_hung_server_makes_no_requests_pile_up(own_server, launch, tmp_path):
+    process, url = gunicorn(own_server.url, tmp_path / "web.log")
+    launch(process)
+    Client(url).register("A", 1000)
+
+    def one(number):
+        started = time.monotonic()
+        answer = Client(url).ask("A", f"u{number}")
+        return answer.status, time.monotonic() - started
+
+    with faults.hung(own_server), ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(one, range(300)))
+    assert {status for status, _ in answers} == {503}
+    assert max(seconds for _, seconds in answers) < LIMIT
+    wait_until(lambda: Client(url).ask("A", "after").status in (200, 409), "the API to recover")
+
+
+def test_gate_lets_one_request_a_second_try_a_server_that_does_not_answer(own_server, api):
+    assert ask(api, "u").status_code == 404
+    with faults.hung(own_server):
+        ask(api, "u")
+        started = time.monotonic()
+        for _ in range(100):
+            assert ask(api, "u").status_code == 503
+        assert time.monotonic() - started < 1
+
+
+def test_sigterm_under_load_answers_everything_that_was_taken(own_server, launch, tmp_path):
+    """The API and the worker are stopped in the middle: accepted requests are issued later."""
+    process, url = gunicorn(own_server.url, tmp_path / "web.log")
+    launch(process)
+    deciding = launch(worker(own_server.url, tmp_path / "worker.log"))
+    Client(url).register("A", 10_000)
+    accepted, broken, enough = [], [], threading.Event()
+
+    def keep_asking(name):
+        client = Client(url)
+        for number in range(10_000):
+            try:
+                answer = client.ask("A", f"{name}-{number}")
+            except OSError:
+                return  # refused or closed: the API is gone
+            except Exception as error:
+                broken.append(error)
+                return
+            assert answer.status == 200, answer
+            accepted.append(answer.user)
+            if len(accepted) > 200:
+                enough.set()
+
+    with ThreadPoolExecutor(8) as pool:
+        running = [pool.submit(keep_asking, f"c{number}") for number in range(8)]
+        assert enough.wait(20)
+        process.popen.terminate()
+        deciding.popen.terminate()
+        started = time.monotonic()
+        assert deciding.wait() == 0
+        assert time.monotonic() - started < LIMIT
+        assert process.wait() == 0
+        for future in running:
+            future.result()
+    assert broken == []
+    client = own_server.client()
+    assert client.xinfo_consumers(KEYS.requests, GROUP) == []
+    launch(worker(own_server.url, tmp_path / "worker.log"))
+    wait_until(lambda: client.xlen(KEYS.requests) == 0, "the rest to be decided")
+    issued = {entry["userId"] for _, entry in client.xrange(KEYS.log)}
+    assert set(accepted) <= issued
+    assert_consistent(client, "A")
+
+
+def test_worker_stops_in_time_while_the_server_hangs(own_server, launch, tmp_path):
+    process = launch(worker(own_server.url, tmp_path / "worker.log"))
+    wait_until(lambda: own_server.client().exists(KEYS.requests), "the worker to start")
+    with faults.hung(own_server):
+        started = time.monotonic()
+        process.popen.terminate()
+        assert process.wait() == 0
+        assert time.monotonic() - started < LIMIT
+
+
+def test_app_boots_without_redis_and_says_what_to_start(own_server, caplog):
+    with faults.refused(own_server):
+        app = create_app(Config(redis_url=own_server.url, admin_token="x"))
+        preflight.check(app.extensions["coupon_service"])
+    assert len(caplog.messages) == 1
+    assert "flask up redis" in caplog.messages[0]

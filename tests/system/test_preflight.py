@@ -1,0 +1,79 @@
+"""What is said at the start about a server that would break a promise."""
+
+import pytest
+
+from coupon_service.web import preflight
+from coupon_service.config import Config
+from coupon_service.connection import connect
+from coupon_service.installation import Installation
+from tests.state import installation_on
+from tests.system import faults
+
+
+@pytest.fixture
+def said(own_server, caplog):
+    def said():
+        caplog.clear()
+        config = Config(redis_url=own_server.url, admin_token="x")
+        preflight.check(Installation(config, connect(config, 1, 0)))
+        return caplog.messages
+
+    return said
+
+
+def test_nothing_is_said_of_a_good_server(said):
+    assert said() == []
+
+
+def test_eviction_policy_that_loses_coupons(own_server, said):
+    with faults.configured(own_server, maxmemory_policy="allkeys-lru"):
+        [line] = said()
+    assert line.startswith("redis may evict stock") and "maxmemory_policy:allkeys-lru" in line
+
+
+def test_evicted_keys(own_server, said):
+    client = own_server.client()
+    client.mset({f"key{number}": "x" * 1000 for number in range(5000)})
+    with faults.configured(own_server, maxmemory_policy="allkeys-random", maxmemory="4mb"):
+        client.set("one", "more")
+    [line] = said()
+    assert line.startswith("redis has evicted keys")
+
+
+def test_missing_aof(own_server, said):
+    with faults.configured(own_server, appendonly="no"):
+        [line] = said()
+    assert line.startswith("redis loses accepted requests") and "aof_enabled:0" in line
+
+
+def test_failed_snapshot(own_server, said):
+    with faults.failed_save(own_server):
+        [line] = said()
+    assert line.startswith("redis could not save a snapshot")
+
+
+def test_replica(own_server, said):
+    with faults.read_only(own_server):
+        [line] = said()
+    assert line.startswith("redis is a replica")
+
+
+def test_server_that_refuses_info_is_left_in_peace(own_server, said):
+    client = own_server.client()
+    client.execute_command("ACL", "SETUSER", "default", "-info")
+    with faults.configured(own_server, maxmemory_policy="allkeys-lru"):
+        assert said() == []
+
+
+def test_missing_admin_token_is_said_loudly(own_server, caplog):
+    config = Config(redis_url=own_server.url)
+    preflight.check(Installation(config, connect(config, 1, 0)))
+    [line] = caplog.messages
+    assert "COUPON_ADMIN_TOKEN is not set: ANYBODY may register" in line
+
+
+@pytest.mark.parametrize("prefix, lines", [("", 1), ("coupons:", 1), ("{coupons}:", 0)])
+def test_cluster_node_without_a_hash_tag(monkeypatch, caplog, fake_client, prefix, lines):
+    monkeypatch.setattr(fake_client, "info", lambda: {"cluster_enabled": 1}, raising=False)
+    preflight.check(installation_on(fake_client, key_prefix=prefix, admin_token="x"))
+    assert len(caplog.messages) == lines

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Goal(NamedTuple):
-    """A ratio that was aimed at: at least `bound`, or at the most if `at_most`."""
+    """A figure that was aimed at, mostly a ratio: at least `bound`, or at the most if `at_most`."""
 
     text: str
     ratio: float

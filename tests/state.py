@@ -66,10 +66,13 @@ def assert_consistent(client: Redis, *coupon_ids: str) -> None:
     since = {each: client.hget(KEYS.coupon(each), "since") or "0-0" for each in coupon_ids}
     holders = set[tuple[str, str]]()
     for _, entry in client.xrange(KEYS.log):
-        pair = entry["couponId"], entry["userId"]
-        # An entry that is not younger than the registration is of a coupon that had the id before.
-        old = _parts(entry["entryId"]) <= _parts(since.get(entry["couponId"], "0-0"))
-        if entry["decision"] == "issued" and not old:
+        coupon_id, pair = entry["couponId"], (entry["couponId"], entry["userId"])
+        if coupon_id not in since:
+            continue
+        if entry["decision"] == "issued":
+            # Otherwise it is of a coupon that had this id before.
+            if _parts(entry["entryId"]) <= _parts(since[coupon_id]):
+                continue
             assert pair not in holders, "issued twice"
             holders.add(pair)
         elif entry["decision"] == "cancelled":

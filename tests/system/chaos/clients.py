@@ -17,8 +17,10 @@ class Clients:
     and leaves before the answer, never to return.
     """
 
-    def __init__(self, url: str, seed: int, connections: int, quantity: int) -> None:
-        self._url, self._seed, self._quantity = url, seed, quantity
+    def __init__(
+        self, url: str, seed: int, connections: int, quantity: int, token: str
+    ) -> None:
+        self._url, self._seed, self._quantity, self._token = url, seed, quantity, token
         self._done = threading.Event()
         self._coupons = iter(range(1_000_000))
         self._lock = threading.Lock()
@@ -47,7 +49,8 @@ class Clients:
             if sold_out == self._coupon:
                 coupon = f"C{next(self._coupons)}"
                 self._persist(Client(self._url), "/register",
-                              {"couponId": coupon, "quantity": self._quantity})
+                              {"couponId": coupon, "quantity": self._quantity},
+                              Authorization=f"Bearer {self._token}")
                 self.answers[coupon], self.abandoned[coupon] = [], set()
                 self._coupon = coupon
 

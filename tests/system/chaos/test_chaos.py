@@ -10,6 +10,7 @@ from pathlib import Path
 
 from coupon_service.keys import GROUP
 from tests.system.chaos.clients import Clients
+from tests.system.chaos.lives import Lives
 from tests.system.chaos.proxy import Proxy
 from tests.processes import gunicorn, wait_until, worker
 from tests.state import KEYS, assert_consistent, everything
@@ -17,6 +18,7 @@ from tests.state import KEYS, assert_consistent, everything
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(1_000_000))
 SECONDS = float(os.environ.get("CHAOS_SECONDS") or 12)
 QUANTITY, CONNECTIONS, WORKERS = 150, 8, 3
+TOKEN = "chaos"
 CLAIM_IDLE_MS = 400
 
 
@@ -27,7 +29,9 @@ class Chaos:
         self.server, self.proxy, self.folder, self.launch = server, proxy, folder, launch
         self.random = random.Random(SEED)
         self.counts = Counter()
-        self.api, self.url = gunicorn(proxy.url, folder / "web.log")
+        self.api, self.url = gunicorn(
+            proxy.url, folder / "web.log", COUPON_ADMIN_TOKEN=TOKEN, COUPON_RETENTION="1"
+        )
         launch(self.api)
         self.workers = [self._worker() for _ in range(WORKERS)]
         self.stopped = {}
@@ -88,7 +92,7 @@ class Chaos:
 
 
 def quiet(client):
-    if client.xlen(KEYS.requests):
+    if client.xlen(KEYS.requests) or client.zcard(KEYS.removals):
         return False
     coupons = client.zrange(KEYS.coupons, 0, -1)
     return not any(client.exists(KEYS.pending(coupon)) for coupon in coupons)
@@ -99,7 +103,7 @@ def check(client, clients):
     assert clients.disagreements == []
     log = Counter(
         (entry["couponId"], entry["userId"], entry["decision"])
-        for _, entry in client.xrange(KEYS.log)
+        for _, entry in client.xrange(KEYS.log) if entry["couponId"] in clients.answers
     )
     assert set(log.values()) == {1}, "a decision is logged twice"
     assert {decision for _, _, decision in log} == {"issued"}
@@ -126,8 +130,10 @@ def test_promise_holds_while_everything_breaks(own_server, launch, tmp_path, cap
     odds = {"lose": 0.01, "reset": 0.005, "stall": 0.003}
     with Proxy(own_server.port, SEED, **odds) as proxy:
         chaos = Chaos(own_server, proxy, tmp_path, launch)
-        clients = Clients(chaos.url, SEED, CONNECTIONS, QUANTITY)
+        clients = Clients(chaos.url, SEED, CONNECTIONS, QUANTITY, TOKEN)
+        lives = Lives(chaos.url, own_server, SEED, TOKEN)
         clients.start()
+        lives.start()
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             time.sleep(chaos.random.uniform(0.1, 0.6))
@@ -135,14 +141,16 @@ def test_promise_holds_while_everything_breaks(own_server, launch, tmp_path, cap
             chaos.strike()
         chaos.calm()
         clients.finish()
+        lives.finish()
         client = own_server.client()
         report = {
             "seed": SEED, "seconds": SECONDS, "coupons": len(clients.answers),
-            **clients.counts, **chaos.counts, **proxy.counts,
+            **clients.counts, **lives.counts, **chaos.counts, **proxy.counts,
         }
         try:
             wait_until(lambda: quiet(client), "everything to be decided")
             check(client, clients)
+            lives.check(client)
         except BaseException:
             dump = tmp_path / "keys.json"
             dump.write_text(json.dumps(everything(client), default=sorted, indent=1))
@@ -152,3 +160,4 @@ def test_promise_holds_while_everything_breaks(own_server, launch, tmp_path, cap
             with capsys.disabled():
                 print(f"\nchaos: {json.dumps(report)}")
     assert clients.counts["200"] > 0 and chaos.counts and proxy.counts
+    assert lives.counts["deletions"] + lives.counts["expiries"] > 1

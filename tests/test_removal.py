@@ -88,6 +88,23 @@ def test_deleted_coupon_is_unknown_at_once_and_removed_by_and_by(client, coupons
     assert client.xlen(KEYS.requests) == 0
 
 
+def test_coupon_deleted_after_its_id_was_listed_is_held_by_nobody(client, campaign):
+    operations = operations_on(client)
+    ids = list(operations.id_pages())
+    operations.delete("A")
+    operations.id_pages = lambda: ids
+    assert client.exists(KEYS.user("A", "u8"))
+    assert operations.held_by("u8") == []
+
+
+def test_request_of_a_deleted_coupon_is_not_put_on_the_stream_again(client, campaign):
+    scripts = scripts_on(client)
+    scripts.delete("A")
+    before = everything(client)
+    assert not scripts.requeue("A", "p0", "r0")
+    assert everything(client) == before
+
+
 def test_small_coupon_is_gone_when_the_deletion_returns(client, coupons):
     coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r")

@@ -98,7 +98,8 @@ class Life(RuleBasedStateMachine):
         elif not in_order(merged):
             assert registered == "invalid_window"
         else:
-            model.due = model.due and merged["expiresAt"] == model.window["expiresAt"]
+            # A window that changes is due anew, see register.lua.
+            model.due = model.due and merged == model.window
             model.quantity, model.window = quantity, merged
             self.model[coupon] = model
             assert registered[0]["stock"] == quantity - len(model.issued)

@@ -1,4 +1,4 @@
-"""Data that vanishes under the service: what is left agrees, and everybody goes on."""
+"""Data that is lost under the service: what is left agrees, and every process goes on."""
 
 import time
 from contextlib import nullcontext
@@ -66,7 +66,7 @@ def lose_everything(client):
 
 
 @pytest.mark.parametrize("lose", [lose_group, lose_stream, lose_everything])
-def test_worker_goes_on_when_what_it_waits_for_vanishes(
+def test_worker_goes_on_when_what_it_waits_for_is_lost(
     own_server, launch, coupons_of, tmp_path, lose
 ):
     process = launch(worker(own_server.url, tmp_path / "worker.log"))
@@ -101,7 +101,7 @@ def test_lost_group_loses_neither_unread_nor_pending_entries(
     assert_consistent(client, "A")
 
 
-def test_entries_trimmed_while_pending_are_shown_mended_and_issued(
+def test_entries_trimmed_while_pending_are_shown_repaired_and_issued(
     own_server, launch, coupons_of, tmp_path
 ):
     client = own_server.client()

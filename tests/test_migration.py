@@ -44,8 +44,8 @@ def old(client):
         else:
             for entry_id, fields in value:
                 client.xadd(key, fields, id=entry_id)
-        if stored["vanishesAt"] >= 0:
-            client.pexpireat(key, stored["vanishesAt"])
+        if stored["expiresAtMs"] >= 0:
+            client.pexpireat(key, stored["expiresAtMs"])
     client.xgroup_create(KEYS.requests, GROUP, id="0")
     client.xreadgroup(GROUP, "dead", {KEYS.requests: ">"}, count=1)
     return client

@@ -1,4 +1,4 @@
-"""`flask coupons reconcile`: recount, show, mend what is certain."""
+"""`flask coupons reconcile`: recount, show, repair what is certain."""
 
 import threading
 

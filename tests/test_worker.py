@@ -100,7 +100,7 @@ def test_corrupt_coupon_makes_dead_letters_and_the_others_flow(
     assert word in dead["reason"]
     assert json.loads(dead["fields"]) == {"couponId": "A", "userId": "u", "requestId": "r"}
     assert coupons.user("B", "u")["status"] == "issued"
-    # The place of the request is not given away: once mended, the letter can be sent again.
+    # The place of the request is not given away: once it is repaired, the letter can be sent again.
     assert client.hget(KEYS.pending("A"), "u").split(" ")[0] == "r"
 
 

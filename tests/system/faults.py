@@ -1,4 +1,4 @@
-"""Ways to break a Redis server, each a context that mends it at the end.
+"""Ways to break a Redis server, each a context that repairs it at the end.
 
 A fault needs nothing but the server's own process: no container, no packet filter.
 """

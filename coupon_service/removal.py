@@ -42,7 +42,12 @@ class Removal:
         with self._client.pipeline(transaction=False) as reads:
             reads.time()
             reads.zrange(self._keys.removals, 0, len(self._retry_at), withscores=True)
-            (seconds, microseconds), earliest = reads.execute()
+            (seconds, microseconds), earliest = reads.execute(raise_on_error=False)
+        if isinstance(earliest, RedisError):
+            if not is_corrupt_data(earliest):
+                raise earliest
+            log.error("nothing is removed error=%s", earliest)
+            return None
         for coupon_id, due_at in earliest:
             if coupon_id not in self._retry_at and due_at <= seconds * 1000 + microseconds // 1000:
                 return str(coupon_id)
@@ -61,18 +66,19 @@ class Removal:
                 raise
             log.error("removal fails couponId=%s error=%s", coupon_id, error)
             self._retry_at[coupon_id] = time.monotonic() + RETRY_EVERY
-            return False
+            status = "corrupt"
+        if status != "removing":
+            self._cursors.pop(coupon_id, None)
         if status == "removed":
             log.info("removed couponId=%s", coupon_id)
         return status == "removing"
 
     def _remove_page(self, coupon_id: str) -> str:
-        keys, cursor = self._keys, self._cursors.pop(coupon_id, 0)
+        keys, cursor = self._keys, self._cursors.get(coupon_id, 0)
         with self._client.pipeline(transaction=False) as reads:
             reads.hscan(keys.pending(coupon_id), cursor, count=PAGE)
             reads.xrange(keys.issuances(coupon_id), count=PAGE)
             (cursor, pending), entries = reads.execute()
-        if cursor:
-            self._cursors[coupon_id] = cursor
+        self._cursors[coupon_id] = cursor
         issued = [(line, entry.get("userId", "")) for line, entry in entries]
         return self._scripts.remove(coupon_id, pending, issued)

@@ -110,6 +110,8 @@ def test_until_it_is_converted_requests_are_served_and_the_rest_is_503(old):
         coupons.register(Registration("NEW", 1))
     with pytest.raises(Unavailable):
         operations_on(old).coupons(10)
+    with pytest.raises(Unavailable):
+        operations_on(old).delete("PLAIN")
     assert everything(old) == before
     installation_on(old).migration.run()
     drain(old, worker_on(old, claim_idle_ms=1))

@@ -233,6 +233,17 @@ def test_foreign_entry_older_than_the_registration_is_refused_and_a_younger_one_
     assert_consistent(client, "A")
 
 
+def test_corrupt_since_makes_a_dead_letter_of_the_foreign_entry_alone(client, coupons, worker):
+    coupons.register(Registration("A", 2))
+    client.hset(KEYS.coupon("A"), "since", "x")
+    client.xadd(KEYS.requests, {"couponId": "A", "userId": "foreign"})
+    coupons.request("A", "admitted", "r")
+    drain(client, worker)
+    assert decisions(client) == [("admitted", "issued")]
+    [(_, dead)] = client.xrange(KEYS.dead)
+    assert "CORRUPT x is not a stream id" in dead["reason"]
+
+
 def test_top_up_does_not_make_waiting_entries_old(client, coupons, worker):
     coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r")
@@ -332,6 +343,35 @@ def test_corrupt_coupon_does_not_hold_up_the_removal_of_others(client, coupons, 
     assert client.zrange(KEYS.removals, 0, -1) == ["A"]
     [failure] = [line for line in caplog.messages if "removal fails" in line]
     assert "couponId=A" in failure and "WRONGTYPE" in failure
+
+
+def test_removals_of_another_type_hold_up_no_decision(client, coupons, worker, caplog):
+    coupons.register(Registration("A", 1))
+    coupons.request("A", "u", "r")
+    client.set(KEYS.removals, "not a sorted set")
+    drain(client, worker)
+    assert coupons.user("A", "u")["status"] == "issued"
+    assert [line for line in caplog.messages if line.startswith("nothing is removed error=WRONG")]
+
+
+@pytest.mark.parametrize("mark", ["r", "", "r not-an-id", "a b c"])
+def test_pending_mark_without_an_entry_is_removed(client, coupons, removal, mark):
+    coupons.register(Registration("A", 1))
+    client.hset(KEYS.pending("A"), "u", mark)
+    operations_on(client).delete("A")
+    assert left_of(client) == set()
+    assert decisions(client) == [("u", "unknown_coupon")]
+
+
+def test_deletion_is_done_even_if_its_first_pages_fail(client, coupons, removal, campaign):
+    client.rename(KEYS.log, "log")
+    client.set(KEYS.log, "not a stream")
+    assert operations_on(client).delete("A")["issued"] == 9
+    with pytest.raises(UnknownCoupon):
+        coupons.snapshot("A")
+    client.rename("log", KEYS.log)
+    remove(removal)
+    assert left_of(client) == set()
 
 
 def calls_of(client, call):

@@ -1,9 +1,10 @@
 """What administrators do: list, close, cancel, delete, and read the issuances."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from coupon_service.admin.scripts import AdminScripts
 from coupon_service.coupons import unknown
@@ -128,9 +129,10 @@ class Operations:
             status, *counts = self._scripts.delete(coupon_id)
             if status == "unknown_coupon":
                 raise unknown(coupon_id)
-            for _ in range(REMOVED_AT_ONCE):
-                if not self._removal.remove_page(coupon_id):
-                    break
+            with suppress(RedisError):  # it is deleted all the same, and the workers go on
+                for _ in range(REMOVED_AT_ONCE):
+                    if not self._removal.remove_page(coupon_id):
+                        break
         return {"couponId": coupon_id, "issued": counts[0], "refused": counts[1]}
 
     def issuances(

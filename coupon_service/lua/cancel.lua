@@ -42,8 +42,10 @@ if mark then
   end
 else
   redis.call('HDEL', pending, user_id)
-  redis.call('XACK', requests, group, id)
-  redis.call('XDEL', requests, id)
+  if id ~= '' then
+    redis.call('XACK', requests, group, id)
+    redis.call('XDEL', requests, id)
+  end
 end
 redis.call('DECR', requested)
 return {'cancelled', mark and 'issued' or 'pending', request_id}

@@ -15,6 +15,7 @@ if deleted_at or not quantity then
   return {'unknown_coupon'}
 end
 local issued, waiting = redis.call('XLEN', issuances), redis.call('HLEN', pending)
+check_coupons(coupons)
 redis.call('ZCARD', removals) -- raises if it is not a sorted set
 local now = text(now_ms())
 

@@ -19,9 +19,10 @@ local function text(number)
 end
 
 -- The two parts of a pending or issuance mark: the requestId, and the id of the entry on the
--- stream or of the line in the log ('' in the mark of another system).
+-- stream or of the line in the log ('' in the mark of another system); nil where there is no mark.
 local function parts(mark)
-  return string.match(mark or '', '^(%S+) ?(%S*)$')
+  local request_id, id = string.match(mark or '', '^(%S+) (%d+%-%d+)$')
+  return request_id or string.match(mark or '', '^%S+'), id or ''
 end
 
 -- The clock of the server, which all processes share, in ms since 1970.
@@ -35,6 +36,9 @@ end
 local function newer(id, than)
   local ms, sequence = string.match(id, '^(%d+)-(%d+)$')
   local than_ms, than_sequence = string.match(than, '^(%d+)-(%d+)$')
+  if not (ms and than_ms) then
+    error('CORRUPT ' .. than .. ' is not a stream id', 0)
+  end
   if ms == than_ms then
     ms, than_ms = sequence, than_sequence
   end
@@ -52,6 +56,14 @@ local function last_id(stream)
       return info[at + 1]
     end
   end
+end
+
+-- Raises while the data is of format 1, see migration.py, or if `coupons` is of any other type.
+local function check_coupons(coupons)
+  if redis.call('TYPE', coupons).ok == 'set' then
+    error('MIGRATING the data is of format 1, until a worker has converted it', 0)
+  end
+  redis.call('ZCARD', coupons)
 end
 
 -- Raises unless the log is a stream or not there yet. The error is not called CORRUPT because the

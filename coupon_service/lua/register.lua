@@ -59,11 +59,8 @@ for number = 1, (#KEYS - 3) / 3 do
   registered[number] = coupon
 end
 local since = last_id(requests)
-if redis.call('TYPE', coupons).ok == 'set' then
-  error('MIGRATING the data is of format 1, until a worker has converted it', 0)
-end
-redis.call('ZCARD', coupons) -- each raises if it is no sorted set
-redis.call('ZCARD', removals)
+check_coupons(coupons)
+redis.call('ZCARD', removals) -- raises if it is not a sorted set
 
 local reply = {'registered'}
 for _, coupon in ipairs(registered) do
@@ -79,12 +76,9 @@ for _, coupon in ipairs(registered) do
     redis.call('HSET', coupon.hash, 'registeredAt', text(now), 'since', since)
   end
   if coupon.moved then
-    for _, field in ipairs(FIELDS) do
-      if coupon.window[field] then
-        redis.call('HSET', coupon.hash, field, text(coupon.window[field]))
-      else
-        redis.call('HDEL', coupon.hash, field)
-      end
+    redis.call('HDEL', coupon.hash, unpack(FIELDS))
+    for field, instant in pairs(coupon.window) do
+      redis.call('HSET', coupon.hash, field, text(instant))
     end
     if coupon.window.expiresAt then
       redis.call('ZADD', removals, text(coupon.window.expiresAt + retention), coupon.id)

@@ -31,8 +31,8 @@ for at = 4, 2 + 2 * waiting, 2 do
   local user_id, mark = ARGV[at], ARGV[at + 1]
   if redis.call('HGET', pending, user_id) == mark then
     local request_id, entry_id = parts(mark)
-    refused[#refused + 1] = {user_id, request_id, entry_id}
-    entry_ids[#entry_ids + 1] = entry_id
+    refused[#refused + 1] = {user_id, request_id or '', entry_id}
+    entry_ids[#entry_ids + 1] = entry_id ~= '' and entry_id or nil
   end
 end
 for row = 1, #KEYS - 9 do
@@ -57,7 +57,7 @@ for _, request in ipairs(refused) do
     'decision', 'unknown_coupon', 'entryId', entry_id)
   redis.call('HDEL', pending, user_id)
 end
-if #refused > 0 then
+if #entry_ids > 0 then
   redis.call('XACK', requests, group, unpack(entry_ids))
   redis.call('XDEL', requests, unpack(entry_ids))
 end

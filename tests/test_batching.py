@@ -57,7 +57,7 @@ def shared(client):
     return Batches(held_up, CircuitBreaker()), held_up
 
 
-def test_who_comes_while_a_round_trip_is_under_way_shares_the_next(client, shared):
+def test_requests_while_a_round_trip_is_under_way_share_the_next(client, shared):
     batches, scripts = shared
     requests = [
         Request(*ids) for ids in (

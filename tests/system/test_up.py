@@ -174,6 +174,19 @@ def test_private_server_cannot_be_asked_for_beside_a_given_one(up):
     assert running.output().startswith("Error: REDIS_URL is set")
 
 
+def test_flask_run_serves_beside_a_worker(up, own_server, launch, tmp_path):
+    up("worker", REDIS_URL=own_server.url)
+    port = free_port()
+    launch(Process(
+        [FLASK, "run", "--port", str(port)], tmp_path / "run.log", REDIS_URL=own_server.url
+    ).start())
+    wait_until(lambda: listens(port), "the API to listen")
+    client = Client(f"http://{HOST}:{port}/api/coupons")
+    client.register("A", 1)
+    assert client.ask("A", "u").status == 200
+    wait_until(lambda: client.call("GET", "/A/users/u")[2]["status"] == "issued", "the decision")
+
+
 def test_failing_process_stops_the_others(up, own_server):
     running = up(REDIS_URL="redis://localhost:6379/?nonsense=1")
     assert running.wait() not in (0, 130)

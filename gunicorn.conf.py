@@ -1,9 +1,14 @@
 """Read by gunicorn by itself; its command line and GUNICORN_CMD_ARGS go before it."""
 
 import os
+import sys
 
 bind = f"0.0.0.0:{os.environ.get('PORT', '8080')}"
-workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+_processes = os.environ.get("WEB_CONCURRENCY", "2")
+if not (_processes.isdecimal() and int(_processes) > 0):
+    # gunicorn would start, and serve nothing.
+    sys.exit(f"WEB_CONCURRENCY must be 1 or more, not {_processes!r}")
+workers = int(_processes)
 # Compared in docs/performance.md: connections stay open, and waiting blocks none of them.
 worker_class = "coupon_service.web.gunicorn_worker.GunicornWorker"
 # It would be opened in the home folder, where two installations meet.

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from coupon_service.circuit_breaker import Outage
 from coupon_service.config import from_environment
 from coupon_service.connection import connect
+from coupon_service.errors import ConfigError
 from coupon_service.installation import Installation
 from coupon_service.migration import UnknownFormat
 from coupon_service.stream import Entry, RequestStream
@@ -145,11 +146,14 @@ def main() -> None:
     # "Optimization" in the documentation of logging.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
-    config = from_environment()
-    # A read blocks inside the server, so its reply comes that much later. The loop itself
-    # tries again after an error: a retry below it would only delay the answer to a signal.
-    timeout = config.redis_timeout + BLOCK_MS / 1000
-    worker = Worker(Installation(config, connect(config, timeout, retries=0)))
+    try:
+        config = from_environment()
+        # A read blocks inside the server, so its reply comes that much later. The loop itself
+        # tries again after an error: a retry below it would only delay the answer to a signal.
+        timeout = config.redis_timeout + BLOCK_MS / 1000
+        worker = Worker(Installation(config, connect(config, timeout, retries=0)))
+    except ConfigError as error:
+        sys.exit(str(error))
 
     def stop(*_: object) -> None:
         worker.stopping = True

@@ -1,7 +1,25 @@
 """Entry point of gunicorn and of `flask run`."""
 
+import logging
+
+import click
+
+from coupon_service.cli.coupons import coupons
+from coupon_service.cli.up import up
+from coupon_service.errors import ConfigError
 from coupon_service.web import preflight
 from coupon_service.web.app import create_app
 
-app = create_app()
-preflight.check(app.extensions["coupon_service"])
+logging.basicConfig(
+    level=logging.INFO, format="%(asctime)s %(levelname)s pid=%(process)d %(message)s"
+)
+try:
+    app = create_app()
+except ConfigError as error:
+    preflight.cannot_serve(error)
+# For a deployment that has installed the requirements alone.
+app.cli.add_command(coupons)
+app.cli.add_command(up)
+command = click.get_current_context(silent=True)
+if command is None or command.info_name == "run":  # no other command of flask serves requests
+    preflight.check(app.extensions["coupon_service"])

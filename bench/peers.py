@@ -23,6 +23,11 @@ _PYTHON = [sys.executable, "-m"]
 WORKER = [sys.executable, "worker.py"]
 
 
+def gunicorn(app: str) -> list[str]:
+    """Make the command that serves an application as `Peer` wants it."""
+    return [*_PYTHON, "gunicorn", "--bind", f"{HOST}:PORT", app]
+
+
 class Peer:
     """A service with a Redis server and a worker of its own, so that nobody pays for another."""
 
@@ -161,14 +166,13 @@ def start_all(folder: Path) -> dict[str, Peer]:
     Returns:
         The running services by name; without "node" where npm or its packages are not to be had.
     """
-    gunicorn = [*_PYTHON, "gunicorn", "--bind", f"{HOST}:PORT"]
     uvicorn = [*_PYTHON, "uvicorn", "--host", HOST, "--port", "PORT", "--no-access-log",
                "--workers", str(PROCESSES), "--loop", "uvloop", "--http", "httptools",
                "--backlog", "2048", "--log-level", "warning"]
     peers = [
-        Peer("coupon-service", [*gunicorn, "wsgi:app"], WORKER, folder / "ours"),
-        Floor("floor", [*gunicorn, "bench.floor:app"], [], folder / "floor"),
-        Literal("literal", [*gunicorn, "bench.literal:app"],
+        Peer("coupon-service", gunicorn("wsgi:app"), WORKER, folder / "ours"),
+        Floor("floor", gunicorn("bench.floor:app"), [], folder / "floor"),
+        Literal("literal", gunicorn("bench.literal:app"),
                 [*_PYTHON, "bench.literal_worker"], folder / "literal"),
         Peer("async", [*uvicorn, "bench.asynchronous:app"], WORKER, folder / "async"),
     ]

@@ -2,11 +2,12 @@
 
 import logging
 import time
+from threading import BoundedSemaphore
 from types import TracebackType
 
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
-from coupon_service.errors import Unavailable, is_outage
+from coupon_service.errors import Misconfigured, Unavailable, is_corrupt_data, is_outage
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +15,9 @@ log = logging.getLogger(__name__)
 PROBE_EVERY = 1.0
 #: Seconds after which a client may ask again.
 RETRY_AFTER = 1
+
+#: Seconds that a call waits for its turn; long, because Redis is well while it does.
+TURN_WITHIN = 5.0
 
 _ASK_AGAIN = "the service cannot use its data at the moment, ask again"
 
@@ -43,7 +47,8 @@ class Outage:
 
 
 class CircuitBreaker(Outage):
-    """A context for calls of Redis that turns outages into `Unavailable`.
+    """A context for calls of Redis that turns outages into `Unavailable`, and what Redis refuses
+    for good into `Misconfigured`; errors of corrupt data pass.
 
     While Redis does not answer at all the breaker is open: one call a second is let through as a
     probe, and the others fail at once, because threads must not queue up behind the timeout of a
@@ -73,3 +78,31 @@ class CircuitBreaker(Outage):
             raise Unavailable(_ASK_AGAIN, RETRY_AFTER) from error
         self._probe_at = None
         self.end()
+        if isinstance(error, RedisError) and not is_corrupt_data(error):
+            raise Misconfigured("redis refuses a command of the service") from error
+
+
+class Bulkhead:
+    """A context as its breaker is, but for `turns` calls at a time: the others wait for theirs.
+
+    Without it the calls of many users would take all connections, and leave none for admissions.
+    """
+
+    def __init__(self, breaker: CircuitBreaker, turns: int) -> None:
+        self._breaker = breaker
+        self._turns = BoundedSemaphore(turns)
+
+    def __enter__(self) -> None:
+        if not self._turns.acquire(timeout=TURN_WITHIN):
+            raise Unavailable(_ASK_AGAIN, RETRY_AFTER)
+        try:
+            self._breaker.__enter__()
+        except Unavailable:
+            self._turns.release()
+            raise
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._turns.release()
+        self._breaker.__exit__(kind, error, trace)

@@ -1,13 +1,18 @@
 """What can be configured, and the only reader of the environment."""
 
 import os
+import re
 from dataclasses import dataclass, field
 
-from environs import Env, validate
+from environs import Env, EnvError, validate
+
+from coupon_service.errors import ConfigError
 
 DEFAULT_PORT = 8080
 DEFAULT_REDIS_PORT = 6379
 DEFAULT_REDIS_URL = f"redis://localhost:{DEFAULT_REDIS_PORT}/0"
+#: Seconds: a hundred years.
+MAX_RETENTION = 100 * 366 * 86_400
 
 
 @dataclass(frozen=True)
@@ -20,11 +25,13 @@ class Config:
     redis_timeout: float = 0.8
     #: Whether the certificate of a rediss:// server is checked.
     redis_verify: bool = True
+    #: Connections that one process has at the most, 2 or more.
+    redis_connections: int = 32
     #: Seconds for which a coupon can be looked at after it has expired.
     retention: float = 7 * 86_400
     #: The password of administrators; empty: nobody can do what only they may.
     admin_token: str = ""
-    #: Origins of pages that may call the API from a browser.
+    #: Origins of pages that may call the API from a browser, or `*` for all.
     cors_origins: list[str] = field(default_factory=list)
     #: Number of proxies in front whose X-Forwarded-… headers are believed.
     proxies: int = 0
@@ -43,9 +50,15 @@ def from_environment() -> Config:
         The settings; a variable that is not set keeps the default of `Config`.
 
     Raises:
-        environs.EnvError: a variable has a value that cannot be used; the text names it.
+        ConfigError: a variable has a value that cannot be used; the text names it.
     """
-    env = Env()
+    try:
+        return _read(Env())
+    except EnvError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _read(env: Env) -> Config:
     env.read_env(os.path.join(os.getcwd(), ".env"), recurse=False)
     return Config(
         redis_url=env.str("REDIS_URL", DEFAULT_REDIS_URL) or DEFAULT_REDIS_URL,
@@ -53,15 +66,18 @@ def from_environment() -> Config:
         redis_timeout=env.float(
             "COUPON_REDIS_TIMEOUT", Config.redis_timeout, validate=validate.Range(min=0.01)
         ),
+        redis_connections=env.int(
+            "COUPON_REDIS_CONNECTIONS", Config.redis_connections, validate=validate.Range(min=2)
+        ),
         redis_verify=env.bool("COUPON_REDIS_VERIFY", Config.redis_verify),
         retention=env.float(
-            "COUPON_RETENTION", Config.retention, validate=validate.Range(min=0)
+            "COUPON_RETENTION", Config.retention, validate=validate.Range(0, MAX_RETENTION)
         ),
         admin_token=env.str(
             "COUPON_ADMIN_TOKEN", Config.admin_token,
             validate=validate.Regexp(r"[\x21-\x7e]*\Z", error="visible ASCII characters only"),
         ),
-        cors_origins=env.list("COUPON_CORS_ORIGINS", []),
+        cors_origins=_origins(env.list("COUPON_CORS_ORIGINS", [])),
         proxies=env.int("COUPON_PROXIES", Config.proxies, validate=validate.Range(min=0)),
         worker_batch=env.int(
             "COUPON_WORKER_BATCH", Config.worker_batch, validate=validate.Range(1, 1000)
@@ -71,6 +87,17 @@ def from_environment() -> Config:
         ),
         consumer=env.str("COUPON_CONSUMER", Config.consumer),
     )
+
+
+def _origins(given: list[str]) -> list[str]:
+    origins = [origin.strip() for origin in given if origin.strip()]
+    for origin in origins:
+        if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#@*,]+", origin):
+            raise ConfigError(
+                f"COUPON_CORS_ORIGINS: {origin!r} is no origin such as https://shop.example: "
+                "scheme and host, perhaps a port, nothing after them; or * for all"
+            )
+    return origins
 
 
 def environment(**changes: str) -> dict[str, str]:

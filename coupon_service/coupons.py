@@ -7,7 +7,7 @@ from typing import Any
 from redis import Redis
 
 from coupon_service.batching import Batches
-from coupon_service.circuit_breaker import CircuitBreaker
+from coupon_service.circuit_breaker import Bulkhead
 from coupon_service.errors import (
     BeingRemoved,
     Closed,
@@ -18,6 +18,7 @@ from coupon_service.errors import (
     QuantityTooLow,
     SoldOut,
     UnknownCoupon,
+    corrupt_data_of,
 )
 from coupon_service.keys import Keys
 from coupon_service.scripts import CouponScripts, Registration, Request
@@ -30,17 +31,18 @@ REMOVED_AFTER = 1
 class Coupons:
     """The coupons of one installation. Ids have matched the patterns in `keys`.
 
-    Every method is one round trip, and raises `Unavailable` when Redis cannot be used now.
+    Every method is one round trip, and raises `Unavailable` when Redis cannot be used now and
+    `CorruptData` when the stored data of the coupon is not what the scripts wrote.
     """
 
     def __init__(
-        self, client: Redis, keys: Keys, scripts: CouponScripts, breaker: CircuitBreaker,
+        self, client: Redis, keys: Keys, scripts: CouponScripts, bulkhead: Bulkhead,
         batches: Batches,
     ) -> None:
         self._client = client
         self._keys = keys
         self._scripts = scripts
-        self._breaker = breaker
+        self._bulkhead = bulkhead
         self._batches = batches
 
     def register(self, *registrations: Registration) -> list[dict[str, Any]]:
@@ -54,7 +56,8 @@ class Coupons:
         Raises:
             QuantityTooLow, InvalidWindow, BeingRemoved: one is refused; nothing was changed.
         """
-        with self._breaker:
+        ids = ", ".join(registration.coupon_id for registration in registrations[:9])
+        with corrupt_data_of(ids), self._bulkhead:
             status, *reply = self._scripts.register(registrations)
         if status != "registered":
             raise _REGISTER_REFUSALS[status](*reply)
@@ -79,7 +82,8 @@ class Coupons:
             SoldOut: every place is taken.
             Duplicate: another request of the user is pending or issued.
         """
-        status, *details = self._batches.admit(Request(coupon_id, user_id, request_id))
+        with corrupt_data_of(coupon_id):
+            status, *details = self._batches.admit(Request(coupon_id, user_id, request_id))
         if status != "accepted":
             raise _refusal(coupon_id, status, details)
         return {
@@ -101,17 +105,18 @@ class Coupons:
             NotRequested: nothing of this user is pending or issued.
         """
         keys = self._keys
-        with self._breaker, self._client.pipeline(transaction=True) as reads:
-            reads.hmget(keys.coupon(coupon_id), "quantity", "deletedAt", "expiresAt")
-            reads.get(keys.user(coupon_id, user_id))
-            reads.hget(keys.pending(coupon_id), user_id)
-            reads.time()
-            (quantity, deleted_at, expires_at), mark, pending, time = reads.execute()
+        with corrupt_data_of(coupon_id), self._bulkhead:
+            with self._client.pipeline(transaction=True) as reads:
+                reads.hmget(keys.coupon(coupon_id), "quantity", "deletedAt", "expiresAt")
+                reads.get(keys.user(coupon_id, user_id))
+                reads.hget(keys.pending(coupon_id), user_id)
+                reads.time()
+                (quantity, deleted_at, expires_at), mark, pending, time = reads.execute()
+            expired = expires_at and milliseconds(time) >= int(expires_at)
         if deleted_at or not quantity:
             raise unknown(coupon_id)
         if not mark and not pending:
             raise NotRequested(f"this user has no request for {coupon_id}")
-        expired = expires_at and milliseconds(time) >= int(expires_at)
         status = "pending" if not mark else "expired" if expired else "issued"
         return {
             "couponId": coupon_id,
@@ -127,11 +132,12 @@ class Coupons:
         Raises:
             UnknownCoupon: the coupon is not registered.
         """
-        with self._breaker, self._client.pipeline(transaction=True) as reads:
-            queue_reads(reads, self._keys, coupon_id)
-            reads.time()
-            *replies, time = reads.execute()
-        answer = snapshot(coupon_id, replies, milliseconds(time))
+        with corrupt_data_of(coupon_id), self._bulkhead:
+            with self._client.pipeline(transaction=True) as reads:
+                queue_reads(reads, self._keys, coupon_id)
+                reads.time()
+                *replies, time = reads.execute()
+            answer = snapshot(coupon_id, replies, milliseconds(time))
         if answer is None:
             raise unknown(coupon_id)
         return answer

@@ -61,8 +61,16 @@ class Decisions:
         return len(entries)
 
     def _dead_letter(self, entry: Entry, reason: str) -> None:
-        if self._scripts.dead_letter(entry.entry_id, entry.fields, reason):
-            log.error("dead letter entryId=%s reason=%s", entry.entry_id, json.dumps(reason))
+        entry_id = entry.entry_id
+        try:
+            if self._scripts.dead_letter(entry_id, entry.fields, reason):
+                log.error("dead letter entryId=%s reason=%s", entry_id, json.dumps(reason))
+        except RedisError as error:
+            if not is_corrupt_data(error):
+                raise
+            # The stream of dead letters is none. The entry stays pending and is claimed again
+            # later, because to wait here would hold up all others.
+            log.error("no dead letter entryId=%s error=%s", entry_id, error)
 
 
 def _request(entry: Entry) -> Request:

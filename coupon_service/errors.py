@@ -1,6 +1,7 @@
 """What can go wrong, in the words that callers see. Nothing here knows of HTTP."""
 
 import re
+from types import TracebackType
 
 from redis import exceptions as redis_errors
 from redis.exceptions import RedisError
@@ -12,7 +13,6 @@ _OUTAGES = (
     redis_errors.ClusterDownError,
     redis_errors.ExecAbortError,
     redis_errors.InvalidResponse,
-    redis_errors.NoPermissionError,
     redis_errors.NoScriptError,
     redis_errors.OutOfMemoryError,
     redis_errors.ReadOnlyError,
@@ -39,9 +39,20 @@ def is_corrupt_data(error: RedisError) -> bool:
     return not is_outage(error) and bool(_CORRUPT.search(_said_by_server(error)))
 
 
+def is_read_only(error: object) -> bool:
+    """Say whether `error` comes from a server that is not the primary any more."""
+    return isinstance(error, RedisError) and "READONLY" in _said_by_server(error) or isinstance(
+        error, redis_errors.ReadOnlyError
+    )
+
+
 def _said_by_server(error: RedisError) -> str:
     """The text without redis-py's note on the failed command, in which ids occur."""
     return str(error).rpartition(" caused error: ")[2]
+
+
+class ConfigError(Exception):
+    """Raised when a setting cannot be used; the text is one line that names it."""
 
 
 class CouponError(Exception):
@@ -131,3 +142,32 @@ class Unavailable(CouponError):
     """Raised when Redis cannot be used at the moment."""
 
     code = "unavailable"
+
+
+class Misconfigured(CouponError):
+    """Raised when Redis refuses a command for good: it is not allowed, or not known."""
+
+    code = "misconfigured"
+
+
+class CorruptData(CouponError):
+    """Raised when the stored data of a coupon is not what the scripts wrote."""
+
+    code = "corrupt_data"
+
+
+class corrupt_data_of:  # noqa: N801 (used as a statement)
+    """A context that turns what corrupt data of a coupon brings about into `CorruptData`."""
+
+    def __init__(self, coupon_id: str) -> None:
+        self._coupon_id = coupon_id
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        unreadable = isinstance(error, (LookupError, OverflowError, TypeError, ValueError))
+        if unreadable or isinstance(error, RedisError) and is_corrupt_data(error):
+            raise CorruptData(f"the stored data of {self._coupon_id} is corrupt") from error

@@ -3,7 +3,7 @@
 from redis import Redis
 
 from coupon_service.batching import Batches
-from coupon_service.circuit_breaker import CircuitBreaker
+from coupon_service.circuit_breaker import Bulkhead, CircuitBreaker
 from coupon_service.config import Config
 from coupon_service.coupons import Coupons
 from coupon_service.decisions import Decisions
@@ -20,13 +20,15 @@ class Installation:
         self.config = config
         self.client = client
         self.keys = Keys(config.key_prefix)
-        self.breaker = CircuitBreaker()
+        breaker = CircuitBreaker()
+        #: For all calls but admissions, to which one connection is left.
+        self.bulkhead = Bulkhead(breaker, config.redis_connections - 1)
         self.scripts = Scripts(client, self.keys)
         self.coupon_scripts = CouponScripts(self.scripts, config.retention)
         self.worker_scripts = WorkerScripts(self.scripts)
         self.coupons = Coupons(
-            client, self.keys, self.coupon_scripts, self.breaker,
-            Batches(self.coupon_scripts, self.breaker),
+            client, self.keys, self.coupon_scripts, self.bulkhead,
+            Batches(self.coupon_scripts, breaker),
         )
         self.decisions = Decisions(self.worker_scripts)
         self.removal = Removal(client, self.keys, self.worker_scripts)

@@ -11,6 +11,7 @@ from redis import Redis
 from redis.commands.core import Script
 from redis.exceptions import NoScriptError, RedisError
 
+from coupon_service.errors import is_read_only
 from coupon_service.keys import GROUP, Keys
 
 #: What of a coupon's window can be registered, in the order of register.lua's arguments.
@@ -41,6 +42,9 @@ class Request(NamedTuple):
     entry_id: str = ""
 
 
+#: How often a call is made: two servers, the old primary and the new one, may lack the script.
+ATTEMPTS = 4
+
 #: The keys and the arguments of one call of a script.
 Call = tuple[list[str], list[str | int]]
 
@@ -67,7 +71,10 @@ class Scripts:
 
     def call(self, name: str, keys: list[str], args: Sequence[str | int] = ()) -> Any:
         """Run the script `name` and return its reply."""
-        return self._script(name)(keys=keys, args=args)
+        [reply] = self._run(name, [(keys, list(args))])
+        if isinstance(reply, RedisError):
+            raise reply
+        return reply
 
     def call_by_coupon(
         self, name: str, requests: Sequence[Request], call: Callable[[str, list[Request]], Call]
@@ -82,25 +89,36 @@ class Scripts:
             The reply to each request, in their order; where the call for a coupon failed, the
             error for each of its requests.
         """
-        script = self._script(name)
         rows: dict[str, list[int]] = {}
         for row, request in enumerate(requests):
             rows.setdefault(request.coupon_id, []).append(row)
         calls = [call(coupon_id, [requests[row] for row in rows[coupon_id]]) for coupon_id in rows]
-        with self._client.pipeline(transaction=False) as pipeline:
-            for keys, args in calls:
-                pipeline.evalsha(script.sha, len(keys), *keys, *map(str, args))
-            replies = pipeline.execute(raise_on_error=False)
-        if any(isinstance(reply, NoScriptError) for reply in replies):
-            # New to this server, or flushed: the calls that it did run are repeated.
-            self._client.script_load(script.script)
-            return self.call_by_coupon(name, requests, call)
+        replies = self._run(name, calls)
         given: list[Any] = [None] * len(requests)
         for its_rows, reply in zip(rows.values(), replies, strict=True):
             each = reply if isinstance(reply, list) else [reply] * len(its_rows)
             for row, answer in zip(its_rows, each, strict=True):
                 given[row] = answer
         return given
+
+    def _run(self, name: str, calls: list[Call]) -> list[Any]:
+        """Make the calls in one round trip; return the reply or the error of each."""
+        script, replies = self._script(name), []
+        for _ in range(ATTEMPTS):
+            with self._client.pipeline(transaction=False) as pipeline:
+                for keys, args in calls:
+                    pipeline.evalsha(script.sha, len(keys), *keys, *map(str, args))
+                replies = pipeline.execute(raise_on_error=False)
+            if any(map(is_read_only, replies)):
+                # Not the primary any more. It keeps our connections, while its address may lead
+                # to the new primary by now.
+                self._client.connection_pool.disconnect(inuse_connections=False)
+            elif any(isinstance(reply, NoScriptError) for reply in replies):
+                # New to this server, or flushed: the calls that it did run are repeated.
+                self._client.script_load(script.script)
+            else:
+                break
+        return replies
 
     def _script(self, name: str) -> Script:
         if name not in self._registered:

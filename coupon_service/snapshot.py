@@ -1,15 +1,17 @@
 """The counters and the state of a coupon, as one read of Redis shows them."""
 
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from redis.client import Pipeline
+from redis.exceptions import ResponseError
 
 from coupon_service.keys import Keys
 from coupon_service.scripts import WINDOW
 
 #: Reasons for which a request can be refused; each is a counter in the coupon's hash.
 REFUSALS = ("duplicate", "sold_out", "not_open", "closed")
+_EPOCH = datetime(1970, 1, 1)
 #: Replies that `queue_reads` queues for one coupon.
 READS = 4
 
@@ -29,7 +31,14 @@ def snapshot(coupon_id: str, replies: list[Any], now_ms: int) -> dict[str, Any] 
         couponId, state, quantity, stock, requested, issued, pending, registeredAt, opensAt,
         closesAt and expiresAt (RFC 3339 or None), and refusals by reason; None if the coupon is
         not registered.
+
+    Raises:
+        LookupError, OverflowError, TypeError, ValueError, redis.exceptions.ResponseError: the
+            replies do not show what the scripts wrote; see `errors.corrupt_data_of`.
     """
+    for reply in replies:
+        if isinstance(reply, ResponseError):
+            raise reply
     coupon, stock, requested, pending = replies
     if not coupon or "deletedAt" in coupon:
         return None
@@ -66,8 +75,8 @@ def milliseconds(time_reply: tuple[int, int]) -> int:
 
 def instant(ms: str | int) -> str:
     """RFC 3339 of an instant given in milliseconds since 1970."""
-    text = datetime.fromtimestamp(int(ms) / 1000, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+    moment = _EPOCH + timedelta(milliseconds=int(ms))
+    return moment.isoformat(timespec="milliseconds") + "Z"
 
 
 def stream_ms(stream_id: str) -> int:
@@ -82,4 +91,7 @@ def issuance(mark: str) -> dict[str, Any]:
     issuedAt.
     """
     request_id, _, log_id = mark.partition(" ")
-    return {"requestId": request_id, **({"issuedAt": instant(stream_ms(log_id))} if log_id else {})}
+    try:
+        return {"requestId": request_id, "issuedAt": instant(stream_ms(log_id))}
+    except (ValueError, OverflowError):
+        return {"requestId": request_id}

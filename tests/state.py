@@ -48,6 +48,18 @@ def drain(client: Redis, worker: Worker) -> None:
     raise AssertionError("the worker does not get on")
 
 
+def many_issued(client: Redis, count: int) -> None:
+    """Make a coupon A with `count` issuances, written as issue.lua writes them."""
+    client.hset(KEYS.coupon("A"), mapping={"quantity": count, "registeredAt": 0})
+    client.mset({KEYS.stock("A"): 0, KEYS.requested("A"): count})
+    with client.pipeline(transaction=False) as pipeline:
+        for number in range(1, count + 1):
+            pipeline.set(KEYS.user("A", f"u{number}"), f"r {number}-0")
+            pipeline.xadd(KEYS.issuances("A"), {"userId": f"u{number}"}, id=f"{number}-0")
+            if number % 5000 == 0 or number == count:
+                pipeline.execute()
+
+
 def everything(client: Redis) -> dict[str, object]:
     """The whole data, by key, for comparing before and after."""
     readers = {

@@ -11,7 +11,14 @@ from coupon_service.config import Config
 from coupon_service.keys import GROUP
 from coupon_service.scripts import Registration
 from coupon_service.stream import Entry
-from tests.state import KEYS, assert_consistent, drain, everything, operations_on
+from tests.state import (
+    KEYS,
+    assert_consistent,
+    drain,
+    everything,
+    many_issued,
+    operations_on,
+)
 
 TOKEN = {"Authorization": "Bearer secret"}
 
@@ -184,7 +191,8 @@ def test_cancelled_issuance_is_not_listed(admin, campaign):
     "path, query",
     [
         *(("/A/issuances", query) for query in
-          ("limit=0", "limit=1001", "limit=x", "before=1", "format=xml", "userId=", "other=1")),
+          ("limit=0", "limit=1001", "limit=x", "before=1", "before=0-0", "before=00-0",
+           "format=xml", "safe=yes", "userId=", "other=1")),
         *(("", query) for query in ("limit=0", "limit=1001", "limit=x", "after=a:b", "other=1")),
     ],
 )
@@ -193,9 +201,9 @@ def test_bad_query_is_422(admin, campaign, path, query):
     assert (answer.status_code, answer.json["code"]) == (422, "invalid_request")
 
 
-def test_export_is_csv_that_no_spreadsheet_takes_for_formulas(admin, client, coupons, worker):
+def test_export_is_exact_and_on_demand_safe_from_formulas(admin, client, coupons, worker):
     coupons.register(Registration("A", 9))
-    users = ["=1+1", "+1", "-1", "@x", 'quote"', "a,b", "홍길동"]
+    users = ["=1+1", "'=1+1", "+8210", "-1", "@x", 'quote"', "a,b", "홍길동"]
     for user in users:
         coupons.request("A", user, "r")
         drain(client, worker)
@@ -203,22 +211,15 @@ def test_export_is_csv_that_no_spreadsheet_takes_for_formulas(admin, client, cou
     assert answer.mimetype == "text/csv"
     head, *rows = csv.reader(io.StringIO(answer.text))
     assert head == ["couponId", "userId", "requestId", "issuedAt"]
-    assert [row[1] for row in rows] == ["홍길동", "a,b", 'quote"', "'@x", "'-1", "'+1", "'=1+1"]
+    assert [row[1] for row in rows] == users[::-1]
     assert {(row[0], row[2]) for row in rows} == {("A", "r")}
-    one = admin("GET", "/coupons/A/issuances?format=csv&userId=%2B1").text
-    assert one.splitlines()[1].startswith("A,'+1,r,")
-
-
-def many_issued(client, count):
-    """A coupon with `count` issuances, written as issue.lua writes them."""
-    client.hset(KEYS.coupon("A"), mapping={"quantity": count, "registeredAt": 0})
-    client.mset({KEYS.stock("A"): 0, KEYS.requested("A"): count})
-    with client.pipeline(transaction=False) as pipeline:
-        for number in range(1, count + 1):
-            pipeline.set(KEYS.user("A", f"u{number}"), f"r {number}-0")
-            pipeline.xadd(KEYS.issuances("A"), {"userId": f"u{number}"}, id=f"{number}-0")
-            if number % 5000 == 0 or number == count:
-                pipeline.execute()
+    _, *rows = csv.reader(io.StringIO(admin("GET", "/coupons/A/issuances?format=csv&safe=1").text))
+    safe = [row[1] for row in rows]
+    assert safe[:3] == ["홍길동", "a,b", 'quote"']
+    assert not any(user.startswith(("=", "+", "-", "@")) for user in safe)
+    assert [user.removeprefix("'") for user in safe] == users[::-1]  # nothing is lost
+    one = admin("GET", "/coupons/A/issuances?format=csv&safe=1&userId=%2B8210").text
+    assert one.splitlines()[1].startswith("A,'+8210,r,")
 
 
 def test_export_holds_memory_flat(real_client):
@@ -229,7 +230,7 @@ def test_export_holds_memory_flat(real_client):
         http = create_app(Config(admin_token="secret"), real_client).test_client()
         answer = http.get("/api/coupons/A/issuances?format=csv", headers=TOKEN, buffered=False)
         tracemalloc.start()
-        assert sum(1 for _ in answer.iter_encoded()) == count + 1
+        assert sum(part.count(b"\r\n") for part in answer.iter_encoded()) == count + 1
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0]
@@ -294,3 +295,82 @@ def test_mark_of_another_system_is_listed_without_a_time(client, coupons):
     coupons.register(Registration("A", 1))
     client.set(KEYS.user("A", "u"), "issued")
     assert operations_on(client).held_by("u") == [{"couponId": "A", "requestId": "issued"}]
+
+
+def test_cancel_of_a_named_request_leaves_a_later_one_alone(
+    admin, client, coupons, worker, campaign
+):
+    path = "/coupons/A/users/u1?requestId=r-u1"
+    assert admin("DELETE", path).json["requestId"] == "r-u1"
+    coupons.request("A", "u1", "second")
+    for _ in range(2):  # pending, then issued
+        answer = admin("DELETE", path)
+        assert (answer.status_code, answer.json["code"]) == (404, "not_requested")
+        drain(client, worker)
+    assert coupons.user("A", "u1")["requestId"] == "second"
+    assert admin("DELETE", "/coupons/A/users/u1?requestId=a%20b").status_code == 422
+    assert admin("DELETE", "/coupons/A/users/u1?request=r").status_code == 422
+    assert_consistent(client, "A")
+
+
+@pytest.mark.parametrize(
+    "corrupt",
+    [
+        lambda client: client.hset(KEYS.coupon("A"), "quantity", "many"),
+        lambda client: client.hset(KEYS.coupon("A"), "closesAt", 10**18),
+        lambda client: client.hdel(KEYS.coupon("A"), "registeredAt"),
+        lambda client: client.delete(KEYS.stock("A")),
+        lambda client: client.set(KEYS.requested("A"), "x"),
+        lambda client: (client.delete(KEYS.coupon("A")), client.set(KEYS.coupon("A"), "x")),
+        lambda client: (client.delete(KEYS.pending("A")), client.set(KEYS.pending("A"), "x")),
+    ],
+    ids=["quantity", "closesAt", "registeredAt", "no stock", "requested", "type",
+         "type of pending"],
+)
+def test_corrupt_coupon_is_its_own_problem(admin, coupons, campaign, client, caplog, corrupt):
+    coupons.register(Registration("B", 1))
+    corrupt(client)
+    answer = admin("GET", "/coupons")
+    assert answer.status_code == 200
+    first, second = answer.json["coupons"]
+    assert first == {"couponId": "A", "state": "corrupt"}
+    assert second == coupons.snapshot("B")
+    assert [each["couponId"] for each in admin("GET", "/users/u1/coupons").json["coupons"]] == ["A"]
+    caplog.clear()
+    answer = admin("GET", "/coupons/A")
+    assert (answer.status_code, answer.json["code"]) == (500, "corrupt_data")
+    [line] = caplog.messages
+    assert line.startswith("the stored data of A is corrupt error=")
+    assert "\n" not in line
+
+
+def test_corrupt_mark_or_issuance_is_a_problem_of_its_coupon(admin, client, campaign):
+    client.set(KEYS.user("A", "u1"), "r not-an-id")
+    assert admin("GET", "/users/u1/coupons").json["coupons"] == [
+        {"couponId": "A", "requestId": "r"}
+    ]
+    client.xadd(KEYS.issuances("A"), {"no": "user"})
+    answer = admin("GET", "/coupons/A/issuances")
+    assert (answer.status_code, answer.json["code"]) == (500, "corrupt_data")
+
+
+@pytest.mark.parametrize("key", [KEYS.stock("A"), KEYS.requested("A")])
+@pytest.mark.parametrize("value", ["abc", None])
+def test_corrupt_counter_leaves_a_cancellation_undone(admin, client, campaign, key, value):
+    client.delete(key) if value is None else client.set(key, value)
+    before = everything(client)
+    for user in ("u1", "p1"):
+        answer = admin("DELETE", f"/coupons/A/users/{user}")
+        assert (answer.status_code, answer.json["code"]) == (500, "corrupt_data")
+    assert everything(client) == before
+
+
+def test_request_ids_are_no_options_and_no_formulas(http, coupons):
+    coupons.register(Registration("A", 10**6))
+    answers = [
+        http.post("/api/coupons/request", json={"couponId": "A", "userId": f"u{number}"})
+        for number in range(500)
+    ]
+    ids = {answer.json["requestId"] for answer in answers}
+    assert len(ids) == 500
+    assert not any(request_id.startswith(("-", "=", "+", "@")) for request_id in ids)

@@ -57,6 +57,16 @@ def test_anything_but_the_token_is_refused(fake_client, given):
     assert_refused(fake_client, REGISTER, given)
 
 
+@pytest.mark.parametrize("token", ["a=b", "=a", "a==b=", "a=", 'a="b", c=d'])
+def test_token_may_have_equal_signs_anywhere(fake_client, token):
+    method, path, body = REGISTER
+    for given in (f"Bearer {token}", f"bearer  {token} ", basic(token)):
+        answer = http_with(fake_client, token).open(
+            path, method=method, json=body, headers={"Authorization": given}
+        )
+        assert answer.status_code == 200, given
+
+
 @pytest.mark.parametrize("given", ["Bearer secret", basic("secret"), basic("secret", user="")])
 def test_token_is_a_bearer_token_or_the_password_of_basic(fake_client, given):
     method, path, body = REGISTER

@@ -76,8 +76,8 @@ def test_bad_quantity_is_422(post, quantity):
     assert post(REGISTER, body) == (422, "invalid_request")
 
 
-BAD_COUPON_IDS = ['""', f'"{"c" * 65}"', '"a:b"', '"a{b"', '"a b"', '"a\\n"', '"\\n"',
-                  "null", "5", '"쿠폰"']
+BAD_COUPON_IDS = ['""', f'"{"c" * 65}"', '"a:b"', '"a{b"', '"a b"', '"a\\n"', '"\\n"', "null", "5",
+                  '"쿠폰"', '"."', '".."', '"request"', '"register"']
 
 
 @pytest.mark.parametrize("coupon_id", BAD_COUPON_IDS)
@@ -90,7 +90,8 @@ def test_bad_coupon_id_is_422(post, coupon_id):
 
 @pytest.mark.parametrize(
     "user_id",
-    ['""', f'"{"u" * 129}"', '"a\\u0000"', '"a\\n"', '"\\ud800"', '"\\u007f"', "null", "7", "[]"],
+    ['""', f'"{"u" * 129}"', '"a\\u0000"', '"a\\n"', '"\\ud800"', '"\\u007f"', "null", "7", "[]",
+     '"."', '".."', '"../../A"', '"a/../b"', '"a/."', '"..\\\\A"', '"%2e%2E/A"'],
 )
 def test_bad_user_id_is_422(post, user_id):
     body = '{"couponId":"A","userId":%s}' % user_id
@@ -134,6 +135,11 @@ def test_bad_idempotency_key_is_422(post, key):
         ("GET", "/api/coupons/A/users/%00", 404, "not_found"),
         ("GET", "/api/coupons/A/users/a%0A", 404, "not_found"),
         ("GET", REQUEST + "/", 404, "not_found"),
+        ("GET", REQUEST, 405, "method_not_allowed"),
+        ("DELETE", "/api/coupons/register", 405, "method_not_allowed"),
+        ("GET", "/api/coupons/A/users/..", 404, "not_found"),
+        ("GET", "/api/coupons/A/users/%2E%2E/%2E%2E/A", 404, "not_found"),
+        ("GET", "/api/coupons/..", 404, "not_found"),
         ("PUT", REGISTER, 405, "method_not_allowed"),
         ("PATCH", REQUEST, 405, "method_not_allowed"),
     ],
@@ -143,3 +149,33 @@ def test_answers_of_the_framework_are_problems_too(http, method, path, status, c
     assert (answer.status_code, answer.json["code"]) == (status, code)
     assert answer.content_type == "application/problem+json"
     assert status != 405 or "POST" in answer.headers["Allow"]
+
+
+@pytest.mark.parametrize("user_id", ["...", "a..b", "a/b", "/", ".a", "..a/b..", "a//b"])
+def test_ids_that_only_look_like_paths_are_users(http, client, coupons, user_id):
+    coupons.register(Registration("A", 3))
+    answer = http.post(REQUEST, json={"couponId": "A", "userId": user_id})
+    assert answer.status_code == 200
+    assert http.get(answer.headers["Location"]).json["userId"] == user_id
+
+
+@pytest.mark.parametrize("coupon_id", ["...", "request1", "registered", "a.request", "Request"])
+def test_ids_that_only_look_like_endpoints_are_coupons(http, coupon_id):
+    http.post(REGISTER, json={"couponId": coupon_id, "quantity": 1})
+    assert http.get(f"/api/coupons/{coupon_id}").json["couponId"] == coupon_id
+
+
+@pytest.mark.parametrize(
+    "instant", ["9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59.999-00:01",
+                "1969-12-31T00:00:00Z", "0001-01-01T00:00:00Z", "10000-01-01T00:00:00Z"],
+)
+def test_instant_that_could_not_be_shown_again_is_422(post, http, instant):
+    body = b'{"couponId":"B","quantity":1,"expiresAt":"%s"}' % instant.encode()
+    assert post(REGISTER, body) == (422, "invalid_request")
+
+
+def test_last_instant_is_shown_as_it_was_given(http):
+    http.post(REGISTER, json={
+        "couponId": "B", "quantity": 1, "expiresAt": "9999-12-31T23:59:59.999Z",
+    })
+    assert http.get("/api/coupons/B").json["expiresAt"] == "9999-12-31T23:59:59.999Z"

@@ -83,7 +83,8 @@ def test_export_writes_csv(run, issued, tmp_path):
     assert code == 0
     head, *rows = csv.reader(io.StringIO(output))
     assert head[:2] == ["couponId", "userId"]
-    assert [row[1] for row in rows] == ["'=u2", "u1"]
+    assert [row[1] for row in rows] == ["=u2", "u1"]
+    assert "A,'=u2,r-=u2," in run("export", "A", "--safe")[1]
     file = tmp_path / "issuances.csv"
     assert run("export", "A", "--output", str(file)) == (0, "")
     assert file.read_text(encoding="utf-8").splitlines() == output.splitlines()
@@ -109,6 +110,8 @@ def test_refusal_is_one_line_and_exit_code_1(run, issued):
         ("register", "A", "0"), ("register", "a b", "1"), ("register", "A", "x"),
         ("register", "A", "1", "--opens-at", "tomorrow"),
         ("register", "A", "1", "--opens-at", "2030-01-01T00:00:00"), ("cancel", "A", ""),
+        ("register", "A", "1", "--expires-at", "9999-12-31T23:59:59-12:00"),
+        ("register", "..", "1"), ("register", "request", "1"), ("cancel", "A", "../../A"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_changes_nothing(run, real_client, arguments):
@@ -121,3 +124,51 @@ def test_silent_redis_is_one_line_and_exit_code_3(run, monkeypatch):
     for arguments in (("list",), ("show", "A"), ("export", "A"), ("register", "A", "1")):
         code, output = run(*arguments)
         assert code == 3 and output.startswith("Error: unavailable: ") and output.count("\n") == 1
+
+
+def test_cancel_of_a_named_request(run, issued, real_client):
+    code, output = run("cancel", "A", "u1", "--request-id", "another")
+    assert (code, output) == (
+        1, "Error: not_requested: this user has no such request for A\n",
+    )
+    assert run("cancel", "A", "u1", "--request-id", "r-u1")[0] == 0
+
+
+def test_corrupt_coupon_is_named_and_the_others_are_listed(run, issued, real_client):
+    coupons_on(real_client).register(Registration("B", 10))
+    real_client.set(KEYS.stock("A"), "abc")
+    code, output = run("list")
+    assert code == 0
+    assert [line.split() for line in output.splitlines()[1:]] == [
+        ["A", "corrupt", "-", "-", "-", "-", "-"], ["B", "open", "10", "10", "0", "0", "0"],
+    ]
+    code, output = run("show", "A")
+    assert code == 1
+    assert output.startswith("Error: corrupt_data: the stored data of A is corrupt (")
+
+
+def test_without_redis_url_the_server_that_is_used_is_named(
+    run, monkeypatch, tmp_path, shared_server
+):
+    monkeypatch.delenv("REDIS_URL")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("coupon_service.config.DEFAULT_REDIS_URL", "redis://127.0.0.1:1/0")
+    code, output = run("list")
+    assert code == 3
+    assert output.splitlines()[0] == "REDIS_URL is not set: using redis://127.0.0.1:1/0"
+    # What `flask up` leaves while it runs.
+    (tmp_path / "instance").mkdir()
+    (tmp_path / "instance" / "redis-url").write_text(shared_server.url)
+    code, output = run("list")
+    assert code == 0
+    assert output.splitlines()[0] == f"REDIS_URL is not set: using {shared_server.url}"
+
+
+@pytest.mark.parametrize(
+    "name, value", [("COUPON_WORKER_BATCH", "0"), ("REDIS_URL", "localhost:6379")]
+)
+def test_wrong_setting_is_one_line(run, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    code, output = run("list")
+    assert code == 1
+    assert output.startswith("Error: ") and name in output and output.count("\n") == 1

@@ -1,25 +1,28 @@
-"""The short way gives the answers of Flask's, whatever is asked."""
+"""The fast path gives the answers of Flask's, whatever is asked, and steps aside for others."""
 
+import io
 import json
 import re
 
 import fakeredis
 import pytest
+from flask import request_started
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from werkzeug.test import Client
+from redis.exceptions import NoPermissionError
+from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 from werkzeug.wrappers import Response
 
-from coupon_service.web.app import create_app
 from coupon_service.config import Config
-from coupon_service.web.fast_path import FastPath
-from coupon_service.scripts import Registration
-from tests.state import coupons_on
+from coupon_service.scripts import CouponScripts, Registration
+from coupon_service.web import fast_path
+from coupon_service.web.app import create_app
+from tests.state import KEYS, coupons_on
 
 PATH = "/api/coupons/request"
 
 
-def service():
+def service(**config):
     client = fakeredis.FakeRedis(decode_responses=True, protocol=2)
     coupons_on(client).register(
         Registration("OPEN", 10**6), Registration("GONE", 1),
@@ -28,31 +31,33 @@ def service():
     )
     coupons_on(client).request("GONE", "winner", "r")
     coupons_on(client).request("OPEN", "holder", "mine")
-    return create_app(Config(), client).wsgi_app
+    client.set(KEYS.coupon("CORRUPT"), "x")
+    return create_app(Config(**config), client)
 
 
 @pytest.fixture(scope="module")
 def ways():
-    """Clients of two services that have seen the same: one goes the short way where it may, the
-    other never does."""
-    short, long = service(), service()
-    assert isinstance(long, FastPath)
-    return Client(short), Client(long._next)
+    """Clients of two services that have seen the same: one has the fast path, the other not."""
+    fast = fast_path.put_before(service())
+    assert isinstance(fast, fast_path.FastPath)
+    return Client(fast), Client(service())
 
 
 def shown(response):
     """All that a client sees, but for random ids and the time that is left."""
-    body = re.sub(r'("requestId":)"[\w-]{16}"', r"\1", response.get_data(as_text=True))
+    body = re.sub(r'("requestId":)"[\w.]{16}"', r"\1", response.get_data(as_text=True))
     headers = dict(response.headers)
     if response.status_code == 409:
         headers["Retry-After"] = bool(headers.get("Retry-After"))
     return response.status, headers, body
 
 
-users = st.sampled_from(["holder", "winner"]) | st.text(min_size=0, max_size=130)
+users = st.sampled_from(["holder", "winner", "..", "a/../b"]) | st.text(min_size=0, max_size=130)
 bodies = st.fixed_dictionaries(
     {}, optional={
-        "couponId": st.sampled_from(["OPEN", "GONE", "LATER", "OVER", "NONE", "not valid", 5]),
+        "couponId": st.sampled_from(
+            ["OPEN", "GONE", "LATER", "OVER", "NONE", "CORRUPT", "not valid", "..", 5]
+        ),
         "userId": users, "more": st.none(),
     },
 ).map(json.dumps) | st.text(max_size=30)
@@ -63,6 +68,7 @@ headers = st.fixed_dictionaries(
         ),
         "Idempotency-Key": st.sampled_from(["mine", "other", "not valid", "", "k" * 65]),
         "Origin": st.just("https://shop.example"),
+        "X-Forwarded-Prefix": st.just("/app"),
     },
 )
 
@@ -71,36 +77,110 @@ headers = st.fixed_dictionaries(
 @given(body=bodies, headers=headers, method=st.sampled_from(["POST", "POST", "GET", "PUT"]))
 def test_both_ways_give_the_same_answer(ways, body, headers, method):
     headers = {"Content-Type": "application/json", **headers}
-    short, long = (
+    fast, slow = (
         way.open(PATH, method=method, data=body.encode("utf-8", "surrogatepass"), headers=headers)
         for way in ways
     )
-    assert shown(short) == shown(long)
+    assert shown(fast) == shown(slow)
+
+
+@pytest.mark.parametrize("declared", ["5", "500", "16385", "-1", "+30", "x", ""])
+def test_both_ways_judge_the_declared_length_alike(ways, declared):
+    body = b'{"couponId":"OPEN","userId":"u"}'
+
+    def answer(way):
+        environ = EnvironBuilder(PATH, method="POST", content_type="application/json").get_environ()
+        environ.update({"CONTENT_LENGTH": declared, "wsgi.input": io.BytesIO(body)})
+        return shown(Response(*run_wsgi_app(way.application, environ)))
+
+    fast, slow = map(answer, ways)
+    assert fast == slow
+    assert fast[0].startswith(("400", "413"))
 
 
 @pytest.mark.parametrize(
-    "body, headers, shorter",
+    "body, headers, fast",
     [
         ('{"couponId": "GONE", "userId": "u"}', {}, True),
         ('{"couponId": "OPEN", "userId": "u"}', {"Idempotency-Key": "k"}, True),
         ('{"couponId": "OPEN"}', {}, False),
         ("{", {}, False),
         ('{"couponId": "OPEN", "userId": "u"}', {"Content-Type": "text/plain"}, False),
+        ('{"couponId": "OPEN", "userId": "u"}', {"X-Forwarded-Prefix": "/app"}, False),
     ],
 )
-def test_only_the_ordinary_goes_the_short_way(body, headers, shorter):
-    short = service()
-    short._next = Response("not this way", 418)
+def test_only_the_ordinary_takes_the_fast_path(body, headers, fast):
+    application = fast_path.put_before(service())
+    application._next = Response("not this way", 418)
     headers = {"Content-Type": "application/json", **headers}
-    answer = Client(short).post(PATH, data=body, headers=headers)
-    assert (answer.status_code != 418) == shorter
+    answer = Client(application).post(PATH, data=body, headers=headers)
+    assert (answer.status_code != 418) == fast
 
 
-def test_pages_of_other_origins_are_left_to_flask_cors():
-    client = fakeredis.FakeRedis(decode_responses=True, protocol=2)
-    coupons_on(client).register(Registration("A", 9))
-    http = create_app(Config(cors_origins=["https://shop.example"]), client).test_client()
-    answer = http.post(PATH, json={"couponId": "A", "userId": "u"},
-                       headers={"Origin": "https://shop.example"})
-    assert answer.status_code == 200
-    assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+def test_proxies_in_front_leave_the_fast_path_where_it_is():
+    assert isinstance(fast_path.put_before(service(proxies=1)), fast_path.FastPath)
+
+
+def hook(app):
+    app.before_request(lambda: None)
+
+
+def hook_of_the_blueprint(app):
+    app.after_request_funcs["api"] = [lambda response: response]
+
+
+def teardown(app):
+    app.teardown_appcontext(lambda error: None)
+
+
+def extension(app):
+    app.extensions["limiter"] = object()
+
+
+def middleware(app):
+    inner = app.wsgi_app
+    app.wsgi_app = lambda environ, start_response: inner(environ, start_response)
+
+
+@pytest.mark.parametrize(
+    "register", [hook, hook_of_the_blueprint, teardown, extension, middleware],
+    ids=lambda register: register.__name__,
+)
+def test_it_steps_aside_for_whatever_wants_to_see_each_request(register):
+    app = service()
+    register(app)
+    assert fast_path.put_before(app) is app
+
+
+def test_it_steps_aside_for_receivers_of_signals_and_for_cors():
+    def receiver(sender, **_):
+        pass
+
+    app = service()
+    with request_started.connected_to(receiver):
+        assert fast_path.put_before(app) is app
+    assert isinstance(fast_path.put_before(app), fast_path.FastPath)
+    app = service(cors_origins=["https://shop.example"])
+    assert fast_path.put_before(app) is app
+
+
+def test_application_of_the_factory_is_flask_alone():
+    assert service().wsgi_app.__func__.__qualname__ == "Flask.wsgi_app"
+
+
+@pytest.mark.parametrize("error", [NoPermissionError("NOPERM"), RuntimeError()])
+def test_failure_after_admission_does_not_admit_twice(monkeypatch, error):
+    admitted = []
+
+    def admit(scripts, requests):
+        admitted.extend(requests)
+        raise error
+
+    application = Client(fast_path.put_before(service()))
+    monkeypatch.setattr(CouponScripts, "admit", admit)
+    try:
+        answer = application.post(PATH, json={"couponId": "OPEN", "userId": "u"})
+        assert (answer.status_code, answer.json["code"]) == (500, "misconfigured")
+    except RuntimeError:
+        pass  # a defect, which the server answers with 500
+    assert len(admitted) == 1

@@ -1,10 +1,13 @@
 """What browsers and proxies need."""
 
+import sys
+
 import pytest
 from flask import request
 
 from coupon_service.web.app import create_app
 from coupon_service.config import Config
+from coupon_service.errors import ConfigError
 
 ORIGIN = "https://shop.example"
 
@@ -76,3 +79,49 @@ def test_only_so_many_proxies_are_believed(fake_client, proxies, address):
     app.before_request(lambda: seen.append(request.remote_addr))
     app.test_client().get("/", headers={"X-Forwarded-For": "1.1.1.1, 2.2.2.2, 3.3.3.3"})
     assert seen == [address]
+
+
+@pytest.mark.parametrize("path", ["/api/coupons", "/api/coupons/A", "/api/coupons/A/users/u"])
+def test_preflight_of_an_administrators_call_needs_no_token(fake_client, path):
+    http = http_with(fake_client, cors_origins=[ORIGIN], admin_token="secret")
+    answer = http.options(path, headers={
+        "Origin": ORIGIN, "Access-Control-Request-Method": "DELETE",
+        "Access-Control-Request-Headers": "authorization",
+    })
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert answer.headers["Access-Control-Allow-Headers"] == "authorization"
+    assert http.delete(path, headers={"Origin": ORIGIN}).status_code in (401, 405)
+
+
+@pytest.mark.parametrize("origin", [
+    "https://shop-example", "https://shopXexample", "https://shop.example.evil.net",
+    "https://shop.example:8443", "http://shop.example", "https://xshop.example",
+])
+def test_origin_is_compared_whole(fake_client, origin):
+    answer = http_with(fake_client, cors_origins=[ORIGIN]).get(
+        "/api/coupons/A", headers={"Origin": origin}
+    )
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize("headers", [{}, {"Origin": ORIGIN}, {"Origin": "https://other.example"}])
+@pytest.mark.parametrize("path", ["/api/coupons/A", "/nowhere"])
+def test_cache_is_told_that_the_answer_depends_on_the_origin(fake_client, headers, path):
+    answer = http_with(fake_client, cors_origins=[ORIGIN]).get(path, headers=headers)
+    assert answer.headers.getlist("Vary") == ["Origin"]
+
+
+def test_missing_extra_is_one_clear_line(fake_client, monkeypatch):
+    monkeypatch.setitem(sys.modules, "flask_cors", None)
+    with pytest.raises(ConfigError, match="COUPON_CORS_ORIGINS needs flask-cors"):
+        http_with(fake_client, cors_origins=[ORIGIN])
+
+
+@pytest.mark.parametrize("prefix", ["/app", "/app/"])
+def test_location_under_a_prefix_has_no_double_slash(fake_client, prefix):
+    http = http_with(fake_client, proxies=1)
+    http.post("/api/coupons/register", json={"couponId": "A", "quantity": 1})
+    answer = http.post("/api/coupons/request", json={"couponId": "A", "userId": "u"},
+                       headers={"X-Forwarded-Prefix": prefix})
+    assert answer.headers["Location"] == "/app/api/coupons/A/users/u"

@@ -1,6 +1,9 @@
 """The verdicts of issue.lua, and what a repeated or foreign entry does."""
 
+import time
+
 import pytest
+from redis.exceptions import ResponseError
 
 from coupon_service.errors import SoldOut
 from coupon_service.keys import GROUP
@@ -183,3 +186,43 @@ def test_many_coupons_share_the_stream(client, coupons, worker):
     for coupon in ("A", "B"):
         assert_consistent(client, coupon)
         assert client.get(KEYS.stock(coupon)) == "0"
+
+
+#: Milliseconds: an hour ahead of the clock.
+AHEAD = int(time.time() * 1000) + 3_600_000
+
+
+def test_log_that_was_renamed_while_its_ids_were_ahead_of_the_clock(client, coupons, worker):
+    coupons.register(Registration("A", 3))
+    client.xadd(KEYS.log, {"of": "a clock that went back"}, id=f"{AHEAD}-0")
+    coupons.request("A", "u1", "r1")
+    drain(client, worker)
+    client.rename(KEYS.log, "archive")
+    for user in ("u2", "u3"):
+        coupons.request("A", user, "r")
+    drain(client, worker)
+    before, after = client.xrange("archive"), client.xrange(KEYS.log)
+    assert [line["decision"] for _, line in after] == ["issued", "issued"]
+    ids = [line_id for line_id, _ in before[1:] + after]
+    assert [line_id for line_id, _ in client.xrange(KEYS.issuances("A"))] == ids
+    assert client.get(KEYS.stock("A")) == "0"
+
+
+@pytest.mark.parametrize("decide", ["issue", "cancel", "remove"])
+def test_log_that_has_no_more_ids_is_waited_for(client, coupons, worker, decide):
+    coupons.register(Registration("A", 3))
+    coupons.request("A", "u", "r")
+    [(entry_id, _)] = client.xrange(KEYS.requests)
+    client.xadd(KEYS.log, {"x": "y"}, id="18446744073709551615-18446744073709551615")
+    client.zadd(KEYS.removals, {"A": 1})
+    before = everything(client)
+    scripts = scripts_on(client)
+    with pytest.raises(ResponseError, match="MISPLACED"):
+        if decide == "issue":
+            [reply] = scripts.issue([Request("A", "u", "r", entry_id)])
+            raise reply
+        elif decide == "cancel":
+            scripts.cancel("A", "u", "")
+        else:
+            scripts.remove("A", {"u": f"r {entry_id}"}, [])
+    assert everything(client) == before

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from coupon_service.cli.coupons import coupons as command
+from coupon_service.keys import GROUP
 from coupon_service.admin.reconcile import Reconciliation
 from coupon_service.scripts import Registration
 from tests.state import (
@@ -58,8 +59,8 @@ def trimmed(client):
 @pytest.mark.parametrize(
     "damage, lines",
     [
-        (trimmed, ["request r-p1 of 'p1' is not on the stream",
-                   "request r-p2 of 'p2' is not on the stream"]),
+        (trimmed, ["request r-p1 of 'p1' will be read by no worker",
+                   "request r-p2 of 'p2' will be read by no worker"]),
         (lambda client: client.incr(KEYS.requested("A")),
          ["requested is 5, but 2 are issued by the stock and 2 are pending"]),
         (lambda client: client.decr(KEYS.stock("A")),
@@ -73,7 +74,7 @@ def trimmed(client):
          ["issuance mark of 'i1' has no line in the log",
           "issued in the log: 1, but 2 are issued by the stock"]),
         (lambda client: client.set(KEYS.user("A", "x"), "issued"),
-         ["issuance mark of 'x' has no line in the log",
+         ["no issuance names the mark of 'x'",
           "issuance marks: 3, but 2 are issued by the stock"]),
     ],
     ids=["stream trimmed", "requested", "stock", "mark deleted", "log trimmed", "foreign mark"],
@@ -126,7 +127,7 @@ def test_fix_puts_a_lost_request_on_the_stream_again_and_it_is_issued(a_campaign
     trimmed(a_campaign)
     code, output = run("--fix")
     assert code == 0
-    assert output[0] == "A: request r-p1 of 'p1' is not on the stream (repaired)"
+    assert output[0] == "A: request r-p1 of 'p1' will be read by no worker (repaired)"
     assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
     drain(a_campaign, worker_on(a_campaign))
     assert coupons_on(a_campaign).user("A", "p1")["requestId"] == "r-p1"
@@ -183,3 +184,94 @@ def test_unknown_coupon_and_silent_redis_are_one_line(a_campaign, run, monkeypat
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
     code, [line] = run()
     assert code == 3 and line.startswith("Error: unavailable: ")
+
+
+def acknowledged(client):
+    """A worker that acknowledges before it decides, and dies in between."""
+    client.xreadgroup(GROUP, "dead", {KEYS.requests: ">"}, count=9)
+    client.xack(KEYS.requests, GROUP, *(entry_id for entry_id, _ in client.xrange(KEYS.requests)))
+
+
+def skipped(client):
+    client.xgroup_setid(KEYS.requests, GROUP, "$")
+
+
+@pytest.mark.parametrize("lose", [acknowledged, skipped, trimmed])
+def test_request_that_no_worker_will_read_is_found_and_put_back(a_campaign, run, lose):
+    lose(a_campaign)
+    assert run() == (1, [
+        "A: request r-p1 of 'p1' will be read by no worker",
+        "A: request r-p2 of 'p2' will be read by no worker",
+        "2 coupons, 2 disagreements, 2 left",
+    ])
+    lost = {entry_id for entry_id, _ in a_campaign.xrange(KEYS.requests)}
+    assert run("--fix")[0] == 0
+    there = dict(a_campaign.xrange(KEYS.requests))
+    assert len(there) == 2 and not lost & set(there)
+    marks = a_campaign.hgetall(KEYS.pending("A"))
+    assert {mark.partition(" ")[2] for mark in marks.values()} == set(there)
+    assert run("--fix") == (0, ["2 coupons, 0 disagreements, 0 left"])
+    # No entry is left behind that would undo a cancellation.
+    operations_on(a_campaign).cancel("A", "p1")
+    drain(a_campaign, worker_on(a_campaign))
+    assert coupons_on(a_campaign).snapshot("A")["issued"] == 3
+    assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
+
+
+def test_entry_that_is_held_or_still_to_be_read_is_not_lost(a_campaign, run):
+    a_campaign.xreadgroup(GROUP, "slow", {KEYS.requests: ">"}, count=1)
+    assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
+    a_campaign.xgroup_destroy(KEYS.requests, GROUP)  # a worker makes it again, from the start
+    assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
+
+
+def test_coupon_that_is_named_twice_is_counted_once(a_campaign, run):
+    assert run("A", "A", "B") == (0, ["2 coupons, 0 disagreements, 0 left"])
+
+
+@pytest.mark.parametrize(
+    "corrupt, said",
+    [
+        (lambda client: client.set(KEYS.stock("A"), "abc"), "stock is 'abc'"),
+        (lambda client: client.delete(KEYS.requested("A")), "requested is lost"),
+        (lambda client: client.hset(KEYS.coupon("A"), "quantity", "x"), "quantity is 'x'"),
+        (lambda client: rewritten(client, KEYS.pending("A")), "WRONGTYPE"),
+        (lambda client: rewritten(client, KEYS.issuances("A")), "WRONGTYPE"),
+        (lambda client: client.hset(KEYS.pending("A"), "p1", "r a b"), "'a' is not a stream id"),
+    ],
+    ids=["stock", "requested", "quantity", "type of pending", "type of issuances", "mark"],
+)
+def test_corrupt_data_is_a_disagreement_of_its_coupon(a_campaign, run, corrupt, said):
+    corrupt(a_campaign)
+    code, [line, *_, summary] = run()
+    assert code == 1
+    assert line.startswith("A: corrupt data: ") and said in line
+    assert summary == "2 coupons, 1 disagreements, 1 left"
+
+
+def rewritten(client, key):
+    client.delete(key)
+    client.set(key, "x")
+
+
+def test_log_of_another_type_is_one_line(a_campaign, run):
+    rewritten(a_campaign, KEYS.log)
+    code, [line] = run()
+    assert code == 3 and line.startswith("Error: corrupt_data: ")
+
+
+def test_lines_that_others_wrote_to_the_log_are_passed_over(a_campaign, run):
+    a_campaign.xadd(KEYS.log, {"x": "y"})
+    a_campaign.xadd(KEYS.log, {"couponId": "A", "decision": "cancelled"})
+    assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
+
+
+def test_keys_are_gone_through_once_for_all_coupons(a_campaign):
+    coupons_on(a_campaign).register(*(Registration(f"C{number}", 1) for number in range(50)))
+
+    def scans(ids):
+        a_campaign.config_resetstat()
+        assert list(Reconciliation(installation_on(a_campaign), ids).run(fix=False)) == []
+        return a_campaign.info("commandstats")["cmdstat_scan"]["calls"]
+
+    assert scans(["A", *(f"C{number}" for number in range(50))]) == scans(["A"])

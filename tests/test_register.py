@@ -1,5 +1,5 @@
 import pytest
-from redis.exceptions import ResponseError
+from coupon_service.errors import CorruptData
 
 from coupon_service.coupons import Coupons
 from coupon_service.errors import QuantityTooLow, UnknownCoupon
@@ -82,7 +82,7 @@ def test_coupon_that_has_lost_a_key_is_not_taken_for_a_new_one(client, coupons, 
     coupons.request("A", "u", "r")
     client.delete(lost)
     before = everything(client)
-    with pytest.raises(ResponseError, match="CORRUPT"):
+    with pytest.raises(CorruptData, match="data of A"):
         coupons.register(Registration("A", 1))
     assert everything(client) == before
 

@@ -8,12 +8,15 @@ from redis.exceptions import ConnectionError, ResponseError
 
 from coupon_service.keys import GROUP
 from coupon_service.scripts import Registration
+from coupon_service.stream import Entry
+from tests.processes import wait_until
 from tests.state import (
     KEYS,
     assert_consistent,
     coupons_on,
     drain,
     everything,
+    operations_on,
     scripts_on,
     worker_on,
 )
@@ -133,15 +136,27 @@ def test_log_of_another_type_loses_no_request(client, coupons, worker):
 
 
 def test_dead_letters_that_cannot_be_written_hold_up_nobody_in_the_batch(client, coupons, worker):
-    coupons.register(Registration("A", 1))
+    coupons.register(Registration("A", 2))
     client.xadd(KEYS.requests, {"x": "y"})
     coupons.request("A", "u", "r")
     client.set(KEYS.dead, "not a stream")
-    with pytest.raises(ResponseError, match="WRONGTYPE"):
-        for _ in range(3):
-            worker.run_once()
-    assert coupons.user("A", "u")["status"] == "issued"
+    for _ in range(3):
+        worker.run_once()
+    coupons.request("A", "later", "r")
+    worker.run_once()
+    assert [coupons.user("A", user)["status"] for user in ("u", "later")] == ["issued"] * 2
     assert client.xlen(KEYS.requests) == 1
+
+
+def test_dead_letter_that_could_not_be_written_is_written_later(real_client):
+    worker = worker_on(real_client, claim_idle_ms=1)
+    real_client.xadd(KEYS.requests, {"x": "y"})
+    real_client.set(KEYS.dead, "not a stream")
+    for _ in range(3):
+        worker.run_once()
+    real_client.delete(KEYS.dead)
+    wait_until(lambda: worker.run_once() or real_client.xlen(KEYS.dead), "the dead letter")
+    assert real_client.xlen(KEYS.requests) == 0
 
 
 def test_dead_letter_sent_twice_is_written_once(client, coupons, worker):
@@ -246,6 +261,21 @@ def test_silent_consumers_that_hold_nothing_are_removed(real_client, monkeypatch
     worker.run_once()
     worker.run_once()
     assert held(real_client) == {"dead": 1, "me": 0}
+
+
+def test_request_that_was_withdrawn_is_not_said_to_be_sold_out(client, coupons, worker, caplog):
+    caplog.set_level("INFO")
+    coupons.register(Registration("A", 5))
+    coupons.request("A", "u", "r")
+    client.xgroup_create(KEYS.requests, GROUP, id="0", mkstream=True)
+    [[_, [(entry_id, fields)]]] = client.xreadgroup(
+        GROUP, worker._stream.consumer, {KEYS.requests: ">"}, count=1
+    )
+    operations_on(client).cancel("A", "u")
+    worker._decisions.decide([Entry(entry_id, fields)])
+    assert caplog.messages[-1] == "couponId=A userId=u requestId=r decision=gone"
+    assert [line["decision"] for _, line in client.xrange(KEYS.log)] == ["cancelled"]
+    assert_consistent(client, "A")
 
 
 def test_pass_without_entries_changes_nothing(real_client):

@@ -1,5 +1,6 @@
 """What administrators do: list, close, cancel, delete, and read the issuances."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -8,7 +9,13 @@ from redis.exceptions import RedisError, ResponseError
 
 from coupon_service.admin.scripts import AdminScripts
 from coupon_service.coupons import unknown
-from coupon_service.errors import NotRequested, Unavailable
+from coupon_service.errors import (
+    CorruptData,
+    NotRequested,
+    Unavailable,
+    corrupt_data_of,
+    is_corrupt_data,
+)
 from coupon_service.installation import Installation
 from coupon_service.snapshot import (
     READS,
@@ -20,6 +27,8 @@ from coupon_service.snapshot import (
     stream_ms,
 )
 
+log = logging.getLogger(__name__)
+
 #: Coupons or marks that are read in one round trip.
 PAGE = 500
 #: Issuances from which the recent rate and delay are computed.
@@ -30,13 +39,14 @@ REMOVED_AT_ONCE = 2
 
 class Operations:
     """Every method raises `Unavailable` when Redis cannot be used now, and those that are given
-    a coupon raise `UnknownCoupon` if it is not registered."""
+    a coupon raise `UnknownCoupon` if it is not registered, and `CorruptData` if its stored data is
+    not what the scripts wrote."""
 
     def __init__(self, installation: Installation) -> None:
         self._client: Any = installation.client
         self._keys = installation.keys
         self._scripts = AdminScripts(installation.scripts)
-        self._breaker = installation.breaker
+        self._bulkhead = installation.bulkhead
         self._removal = installation.removal
 
     def coupons(self, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str]:
@@ -47,19 +57,25 @@ class Operations:
             after: the couponId after which the page begins; empty for the first page.
 
         Returns:
-            What `snapshot.snapshot` returns of each; and the `after` of the next page, empty at the
-            end.
+            What `snapshot.snapshot` returns of each, or couponId and the state "corrupt" of one
+            whose stored data is not what the scripts wrote; and the `after` of the next page, empty
+            at the end.
         """
         ids = self._ids(after, limit)
-        with self._breaker, self._client.pipeline(transaction=False) as reads:
+        with self._bulkhead, self._client.pipeline(transaction=False) as reads:
             for coupon_id in ids:
                 queue_reads(reads, self._keys, coupon_id)
             reads.time()
-            *replies, time = reads.execute()
-        shown = [
-            snapshot(coupon_id, replies[READS * row:][:READS], milliseconds(time))
-            for row, coupon_id in enumerate(ids)
-        ]
+            *replies, time = _unless_corrupt(reads.execute(raise_on_error=False))
+        shown = []
+        for row, coupon_id in enumerate(ids):
+            try:
+                with corrupt_data_of(coupon_id):
+                    its = replies[READS * row:][:READS]
+                    shown.append(snapshot(coupon_id, its, milliseconds(time)))
+            except CorruptData as error:
+                log.error("corrupt data couponId=%s error=%s", coupon_id, error.__cause__)
+                shown.append({"couponId": coupon_id, "state": "corrupt"})
         return [each for each in shown if each], ids[-1] if len(ids) == limit else ""
 
     def statistics(self, coupon_id: str) -> dict[str, Any]:
@@ -71,7 +87,7 @@ class Operations:
             None where there are too few.
         """
         keys = self._keys
-        with self._breaker:
+        with corrupt_data_of(coupon_id), self._bulkhead:
             with self._client.pipeline(transaction=True) as reads:
                 queue_reads(reads, keys, coupon_id)
                 reads.time()
@@ -81,34 +97,39 @@ class Operations:
                 for log_id, _ in newest:
                     reads.xrange(keys.log, log_id, log_id)
                 lines = [line for found in reads.execute() for line in found]
-        shown = snapshot(coupon_id, replies, milliseconds(time))
+            shown = snapshot(coupon_id, replies, milliseconds(time))
+            recent = _recent(lines)
         if shown is None:
             raise unknown(coupon_id)
-        return {**shown, "recent": _recent(lines)}
+        return {**shown, "recent": recent}
 
     def close(self, coupon_id: str) -> dict[str, Any]:
         """Close a coupon now. Returns couponId and closesAt (RFC 3339)."""
-        with self._breaker:
+        with corrupt_data_of(coupon_id), self._bulkhead:
             status, *closes_at = self._scripts.close(coupon_id)
         if status == "unknown_coupon":
             raise unknown(coupon_id)
         return {"couponId": coupon_id, "closesAt": instant(closes_at[0])}
 
-    def cancel(self, coupon_id: str, user_id: str) -> dict[str, Any]:
+    def cancel(self, coupon_id: str, user_id: str, request_id: str = "") -> dict[str, Any]:
         """Cancel a user's issuance, or withdraw the pending request: the place returns.
+
+        Args:
+            request_id: the request that is meant, which makes the call safe to repeat; empty for
+                whichever the user has.
 
         Returns:
             couponId, userId, requestId, and requestStatus as it was: pending or issued.
 
         Raises:
-            NotRequested: there is neither.
+            NotRequested: there is neither, or it is of another request.
         """
-        with self._breaker:
-            status, *details = self._scripts.cancel(coupon_id, user_id)
+        with corrupt_data_of(coupon_id), self._bulkhead:
+            status, *details = self._scripts.cancel(coupon_id, user_id, request_id)
         if status == "unknown_coupon":
             raise unknown(coupon_id)
         if status == "not_requested":
-            raise NotRequested(f"this user has no request for {coupon_id}")
+            raise NotRequested(f"this user has no such request for {coupon_id}")
         request_status, request_id = details
         return {
             "couponId": coupon_id,
@@ -125,7 +146,7 @@ class Operations:
         Returns:
             couponId, and how many were issued and how many pending requests are refused.
         """
-        with self._breaker:
+        with corrupt_data_of(coupon_id), self._bulkhead:
             status, *counts = self._scripts.delete(coupon_id)
             if status == "unknown_coupon":
                 raise unknown(coupon_id)
@@ -149,11 +170,12 @@ class Operations:
             empty at the end.
         """
         keys = self._keys
-        with self._breaker, self._client.pipeline(transaction=False) as reads:
-            reads.hmget(keys.coupon(coupon_id), "quantity", "deletedAt")
-            last = f"({before}" if before else "+"
-            reads.xrevrange(keys.issuances(coupon_id), last, "-", count=limit)
-            coupon, entries = reads.execute()
+        with corrupt_data_of(coupon_id), self._bulkhead:
+            with self._client.pipeline(transaction=False) as reads:
+                reads.hmget(keys.coupon(coupon_id), "quantity", "deletedAt")
+                last = f"({before}" if before else "+"
+                reads.xrevrange(keys.issuances(coupon_id), last, "-", count=limit)
+                coupon, entries = reads.execute()
             users = [entry["userId"] for _, entry in entries]
             marks = self._client.mget([keys.user(coupon_id, user) for user in users] or ["-"])
         _must_be_registered(coupon_id, coupon)
@@ -166,10 +188,11 @@ class Operations:
     def issuance(self, coupon_id: str, user_id: str) -> list[dict[str, Any]]:
         """List the issuance of one user as `issuances` does, if there is one."""
         keys = self._keys
-        with self._breaker, self._client.pipeline(transaction=False) as reads:
-            reads.hmget(keys.coupon(coupon_id), "quantity", "deletedAt")
-            reads.get(keys.user(coupon_id, user_id))
-            coupon, mark = reads.execute()
+        with corrupt_data_of(coupon_id), self._bulkhead:
+            with self._client.pipeline(transaction=False) as reads:
+                reads.hmget(keys.coupon(coupon_id), "quantity", "deletedAt")
+                reads.get(keys.user(coupon_id, user_id))
+                coupon, mark = reads.execute()
         _must_be_registered(coupon_id, coupon)
         return [{"userId": user_id, **issuance(mark)}] if mark else []
 
@@ -189,13 +212,13 @@ class Operations:
         """
         held = []
         for ids in self.id_pages():
-            with self._breaker, self._client.pipeline(transaction=False) as reads:
+            with self._bulkhead, self._client.pipeline(transaction=False) as reads:
                 reads.mget([self._keys.user(coupon_id, user_id) for coupon_id in ids])
                 for coupon_id in ids:
                     reads.hexists(self._keys.coupon(coupon_id), "deletedAt")
-                marks, *deleted = reads.execute()
+                marks, *deleted = _unless_corrupt(reads.execute(raise_on_error=False))
             for coupon_id, mark, gone in zip(ids, marks, deleted, strict=True):
-                if mark and not gone:
+                if mark and gone is not True:
                     held.append({"couponId": coupon_id, **issuance(mark)})
         return held
 
@@ -208,7 +231,7 @@ class Operations:
 
     def _ids(self, after: str, limit: int) -> list[str]:
         start = f"({after}" if after else "-"
-        with self._breaker:
+        with self._bulkhead:
             try:
                 ids: list[str] = self._client.zrangebylex(self._keys.coupons, start, "+", 0, limit)
             except ResponseError as error:
@@ -216,6 +239,14 @@ class Operations:
                     raise
                 raise Unavailable("a worker is still converting the data", 1) from error
         return ids
+
+
+def _unless_corrupt(replies: list[Any]) -> list[Any]:
+    """Return the replies; raise the first error that is not of corrupt data."""
+    for reply in replies:
+        if isinstance(reply, RedisError) and not is_corrupt_data(reply):
+            raise reply
+    return replies
 
 
 def _must_be_registered(coupon_id: str, coupon: tuple[str | None, str | None]) -> None:

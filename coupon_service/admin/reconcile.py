@@ -1,17 +1,23 @@
 """Recounts, from the records themselves, what the counters of the coupons say.
 
-The service may run meanwhile: what is moving is not taken for a disagreement.
+The service may run meanwhile: what is moving is not taken for a disagreement. All records are
+read in pages.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
+from redis.exceptions import RedisError, ResponseError
+
 from coupon_service.admin.scripts import AdminScripts
+from coupon_service.errors import is_corrupt_data
 from coupon_service.installation import Installation
+from coupon_service.keys import GROUP
 
 #: Records that are read in one round trip.
-PAGE = 1000
+PAGE = 500
 
 
 class Disagreement(NamedTuple):
@@ -23,7 +29,7 @@ class Disagreement(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """The counters of a coupon at one instant; all are 0 if it is not registered."""
+    """The counters of a coupon at one instant; registered_at tells its lives apart."""
 
     registered_at: int
     quantity: int
@@ -52,40 +58,68 @@ class Reconciliation:
         self._client: Any = installation.client
         self._keys = installation.keys
         self._scripts = AdminScripts(installation.scripts)
-        self._ids = coupon_ids
+        self._ids = list(dict.fromkeys(coupon_ids))
         self._advance = advance
+        self._before: dict[str, Counts] = {}
+        #: By couponId, of this life: issuance marks; and of the log, issuances less cancellations,
+        #: and how many of either were written since the counters were read.
+        self._marks, self._logged = Counter[str](), Counter[str]()
+        self._issued_since, self._cancelled_since = Counter[str](), Counter[str]()
 
     def run(self, fix: bool) -> Iterator[Disagreement]:
         """Find all disagreements.
 
         Args:
-            fix: whether an admitted request whose entry is gone is put on the stream again,
-                which is the one thing here that can be repaired with certainty.
+            fix: whether an admitted request that no worker will read any more is put on the stream
+                again, which is the one thing here that can be repaired with certainty.
         """
-        before = {coupon_id: self._counts(coupon_id) for coupon_id in self._ids}
-        # Any other was deleted since its id was read.
-        self._ids = [coupon_id for coupon_id in self._ids if before[coupon_id].registered_at]
-        yield from self._lost_requests(fix)
-        marks, logged = Counter[str](), Counter[str]()
-        yield from self._marks(marks)
-        yield from self._log(logged, before)
+        started = self._last_line()
         for coupon_id in self._ids:
-            then, now = before[coupon_id], self._counts(coupon_id)
-            if now.requested != now.issued + now.pending:
+            yield from self._of(coupon_id, self._first_look(coupon_id))
+        for coupon_id in list(self._before):
+            yield from self._of(coupon_id, self._lost_requests(coupon_id, fix))
+            yield from self._of(coupon_id, self._issuances(coupon_id))
+        yield from self._orphans()
+        yield from self._log(started)
+        for coupon_id in list(self._before):
+            yield from self._of(coupon_id, self._last_look(coupon_id))
+
+    def _of(self, coupon_id: str, found: Iterator[Disagreement]) -> Iterator[Disagreement]:
+        """Pass on what is found; what cannot be read is a disagreement, and ends the coupon."""
+        try:
+            yield from found
+        except (LookupError, TypeError, ValueError, ResponseError) as error:
+            if isinstance(error, RedisError) and not is_corrupt_data(error):
+                raise
+            self._before.pop(coupon_id, None)
+            yield Disagreement(coupon_id, f"corrupt data: {error}")
+
+    def _first_look(self, coupon_id: str) -> Iterator[Disagreement]:
+        counts = self._counts(coupon_id)
+        if counts:  # else it was deleted since its id was read
+            self._before[coupon_id] = counts
+        yield from ()
+
+    def _last_look(self, coupon_id: str) -> Iterator[Disagreement]:
+        then, now = self._before[coupon_id], self._counts(coupon_id)
+        if not now or now.registered_at != then.registered_at:
+            return  # deleted meanwhile
+        if now.requested != now.issued + now.pending:
+            yield Disagreement(
+                coupon_id,
+                f"requested is {now.requested}, but {now.issued} are issued by the stock "
+                f"and {now.pending} are pending",
+            )
+        least = then.issued - self._cancelled_since[coupon_id]
+        most = then.issued + self._issued_since[coupon_id]
+        for name, count in (("issuance marks", self._marks), ("issued in the log", self._logged)):
+            if not least <= count[coupon_id] <= most:
                 yield Disagreement(
                     coupon_id,
-                    f"requested is {now.requested}, but {now.issued} are issued by the stock "
-                    f"and {now.pending} are pending",
+                    f"{name}: {count[coupon_id]}, but {now.issued} are issued by the stock",
                 )
-            least, most = sorted((then.issued, now.issued))
-            for name, count in (("issuance marks", marks), ("issued in the log", logged)):
-                if not least <= count[coupon_id] <= most:
-                    yield Disagreement(
-                        coupon_id,
-                        f"{name}: {count[coupon_id]}, but {now.issued} are issued by the stock",
-                    )
 
-    def _counts(self, coupon_id: str) -> Counts:
+    def _counts(self, coupon_id: str) -> Counts | None:
         keys = self._keys
         with self._client.pipeline(transaction=True) as reads:
             reads.hmget(keys.coupon(coupon_id), "deletedAt", "registeredAt", "quantity")
@@ -93,107 +127,181 @@ class Reconciliation:
             reads.get(keys.requested(coupon_id))
             reads.hlen(keys.pending(coupon_id))
             (deleted_at, *declared), *counters = reads.execute()
-        if deleted_at:
-            return Counts(0, 0, 0, 0, 0)
-        return Counts(*(int(value or 0) for value in (*declared, *counters)))
+        if deleted_at or not any(declared):
+            return None
+        return Counts(*map(_whole, Counts._fields, (*declared, *counters)))
 
-    def _lost_requests(self, fix: bool) -> Iterator[Disagreement]:
-        """Admission writes mark and entry in one step, and the decision removes both in one.
-        So a mark that is there before the stream is read, and still is afterwards, without an
-        entry in between, has lost its entry."""
-        pending = {
-            (coupon_id, user_id, mark.partition(" ")[0])
-            for coupon_id in self._ids
-            for user_id, mark in self._client.hscan_iter(
-                self._keys.pending(coupon_id), count=PAGE
-            )
-        }
-        for _, entry in self._stream(self._keys.requests):
-            identity = entry.get("couponId"), entry.get("userId"), entry.get("requestId")
-            pending.discard(identity)
-        for coupon_id, user_id, request_id in sorted(pending):
-            mark = self._client.hget(self._keys.pending(coupon_id), user_id) or ""
-            if mark.partition(" ")[0] == request_id:
-                repaired = fix and self._scripts.requeue(coupon_id, user_id, request_id)
-                yield Disagreement(
-                    coupon_id, f"request {request_id} of {user_id!r} is not on the stream", repaired
-                )
+    def _lost_requests(self, coupon_id: str, fix: bool) -> Iterator[Disagreement]:
+        """Find admitted requests whose entry is not on the stream, or was delivered and is pending
+        no more: no worker will read it. All is read at one instant, so nothing is moving."""
+        keys, cursor = self._keys, 0
+        while True:
+            cursor, pending = self._client.hscan(keys.pending(coupon_id), cursor, count=PAGE)
+            self._advance(len(pending))
+            marks = {user_id: mark.split(" ") for user_id, mark in pending.items()}
+            with self._client.pipeline(transaction=True) as reads:
+                reads.xinfo_groups(keys.requests)
+                for user_id, (_, *entry_id) in marks.items():
+                    entry = entry_id[0] if entry_id else "0-1"
+                    reads.hget(keys.pending(coupon_id), user_id)
+                    reads.xrange(keys.requests, entry, entry)
+                    reads.xpending_range(keys.requests, GROUP, entry, entry, 1)
+                groups, *found = reads.execute(raise_on_error=False)
+            delivered = _last_delivered(groups)
+            for row, (user_id, (request_id, *entry_id)) in enumerate(marks.items()):
+                mark, entries, held = found[3 * row:][:3]
+                ahead = bool(entry_id) and _parts(entry_id[0]) > delivered
+                readable = bool(_listed(entries)) and (ahead or bool(_listed(held)))
+                if mark == pending[user_id] and not readable:
+                    repaired = fix and self._scripts.requeue(coupon_id, user_id, mark)
+                    yield Disagreement(
+                        coupon_id,
+                        f"request {request_id} of {user_id!r} will be read by no worker", repaired,
+                    )
+            if cursor == 0:
+                return
 
-    def _marks(self, count: Counter[str]) -> Iterator[Disagreement]:
-        for coupon_id in self._ids:
-            start = self._keys.user(coupon_id, "")
-            names = self._client.scan_iter(_literal(start) + "*", count=PAGE)
-            for page in _pages(names):
-                self._advance(len(page))
-                marks = self._client.mget(page)
-                with self._client.pipeline(transaction=False) as lookups:
-                    for mark in marks:
-                        log_id = (mark or "").partition(" ")[2] or "0-1"
-                        lookups.xrange(self._keys.log, log_id, log_id)
-                    found = lookups.execute(raise_on_error=False)
-                for name, mark, entries in zip(page, marks, found, strict=True):
-                    count[coupon_id] += 1
-                    user_id = name.removeprefix(start)
-                    if not _is_line_of(entries, coupon_id, user_id):
-                        yield Disagreement(
-                            coupon_id, f"issuance mark of {user_id!r} has no line in the log"
-                        )
+    def _issuances(self, coupon_id: str) -> Iterator[Disagreement]:
+        """Count the marks that the issuances name, and look for the line of each in the log."""
+        for page in self._pages(self._keys.issuances(coupon_id)):
+            users = [(line_id, entry["userId"]) for line_id, entry in page]
+            with self._client.pipeline(transaction=False) as reads:
+                for line_id, user_id in users:
+                    reads.get(self._keys.user(coupon_id, user_id))
+                    reads.xrange(self._keys.log, line_id, line_id)
+                found = reads.execute(raise_on_error=False)
+            for row, (line_id, user_id) in enumerate(users):
+                mark, lines = found[2 * row:][:2]
+                if str(mark).partition(" ")[2] != line_id:
+                    continue  # cancelled meanwhile, or missed when the log is read
+                self._marks[coupon_id] += 1
+                if not _is_line_of(lines, coupon_id, user_id):
+                    yield Disagreement(
+                        coupon_id, f"issuance mark of {user_id!r} has no line in the log"
+                    )
 
-    def _log(
-        self, count: Counter[str], coupons: dict[str, Counts]
-    ) -> Iterator[Disagreement]:
-        without_mark: dict[tuple[str, str], str] = {}
-        for page in _pages(self._stream(self._keys.log)):
-            lines = [
-                (log_id, line) for log_id, line in page
-                if line["couponId"] in self._ids and line["decision"] in ("issued", "cancelled")
-                # Older lines are of a coupon that had this id before.
-                and int(log_id.partition("-")[0]) >= coupons[line["couponId"]].registered_at
-            ]
-            with self._client.pipeline(transaction=False) as look_up:
-                for _, line in lines:
-                    look_up.get(self._keys.user(line["couponId"], line["userId"]))
-                    # A cancelled issuance names its line, a cancelled request its entry.
-                    look_up.xrange(self._keys.log, line["entryId"], line["entryId"])
-                found = look_up.execute()
-            for (log_id, line), mark, named in zip(lines, found[::2], found[1::2], strict=True):
-                user = line["couponId"], line["userId"]
-                if line["decision"] == "issued":
-                    count[line["couponId"]] += 1
-                    if mark != f"{line['requestId']} {log_id}":
-                        without_mark[user] = log_id
-                elif _is_line_of(named, *user):  # an entry's id can be that of another's line
-                    count[line["couponId"]] -= 1
-                    without_mark.pop(user, None)
-        for (coupon_id, user_id), log_id in without_mark.items():
-            yield Disagreement(
-                coupon_id, f"{user_id!r} was issued by the log ({log_id}), without its mark"
-            )
-
-    def _stream(self, name: str) -> Iterator[tuple[str, dict[str, str]]]:
-        after = "-"
-        while page := self._client.xrange(name, after, "+", count=PAGE):
+    def _orphans(self) -> Iterator[Disagreement]:
+        """Find the marks that no issuance names, in one pass over all keys."""
+        start = self._keys.coupon("")
+        names = self._client.scan_iter(_literal(start) + "*:user:*", count=PAGE)
+        for page in _grouped(names):
             self._advance(len(page))
-            yield from page
+            owners = [name.removeprefix(start).split(":user:", 1) for name in page]
+            marked = [
+                (name, *owner) for name, owner in zip(page, owners, strict=True)
+                if owner[0] in self._before
+            ]
+            with self._client.pipeline(transaction=True) as reads:
+                for name, _, _ in marked:
+                    reads.get(name)
+                marks = list(map(str, reads.execute(raise_on_error=False)))
+            with self._client.pipeline(transaction=True) as reads:
+                for (name, coupon_id, _), mark in zip(marked, marks, strict=True):
+                    line_id = mark.partition(" ")[2] or "0-1"
+                    reads.xrange(self._keys.issuances(coupon_id), line_id, line_id)
+                    reads.get(name)
+                found = reads.execute(raise_on_error=False)
+            for row, (_, coupon_id, user_id) in enumerate(marked):
+                entries, mark = found[2 * row:][:2]
+                named = any(entry.get("userId") == user_id for _, entry in _listed(entries))
+                if str(mark) == marks[row] and not named:
+                    self._marks[coupon_id] += 1
+                    yield Disagreement(coupon_id, f"no issuance names the mark of {user_id!r}")
+
+    def _log(self, started: tuple[int, ...]) -> Iterator[Disagreement]:
+        """Count issuances and cancellations in the log, and look for the mark of each issuance."""
+        without_mark: dict[tuple[str, str], str] = {}
+        for page in self._pages(self._keys.log):
+            lines = [
+                (line_id, line) for line_id, line in page
+                if line.get("decision") in ("issued", "cancelled")
+                and self._is_of_this_life(line.get("couponId", ""), line_id)
+            ]
+            with self._client.pipeline(transaction=False) as reads:
+                for _, line in lines:
+                    reads.get(self._keys.user(line["couponId"], line.get("userId", "")))
+                    # A cancelled issuance names its line, a withdrawn request its entry.
+                    named = line.get("entryId", "")
+                    reads.xrange(self._keys.log, named, named)
+                found = reads.execute(raise_on_error=False)
+            for row, (line_id, line) in enumerate(lines):
+                mark, named = found[2 * row:][:2]
+                coupon_id, user_id = user = line["couponId"], line.get("userId", "")
+                is_new = _parts(line_id) > started
+                if line["decision"] == "issued":
+                    self._logged[coupon_id] += 1
+                    self._issued_since[coupon_id] += is_new
+                    if mark != f"{line.get('requestId')} {line_id}":
+                        without_mark[user] = line_id
+                elif _is_line_of(named, *user):  # an entry's id can be that of another's line
+                    self._logged[coupon_id] -= 1
+                    self._cancelled_since[coupon_id] += is_new
+                    without_mark.pop(user, None)
+        for (coupon_id, user_id), line_id in without_mark.items():
+            yield Disagreement(
+                coupon_id, f"{user_id!r} was issued by the log ({line_id}), without its mark"
+            )
+
+    def _is_of_this_life(self, coupon_id: str, line_id: str) -> bool:
+        """Whether a line is of a coupon that is looked at, not of one that had its id before."""
+        counts = self._before.get(coupon_id)
+        return counts is not None and _parts(line_id)[0] >= counts.registered_at
+
+    def _last_line(self) -> tuple[int, ...]:
+        newest = self._client.xrevrange(self._keys.log, count=1)
+        return _parts(newest[0][0]) if newest else (0, 0)
+
+    def _pages(self, stream: str) -> Iterator[list[tuple[str, dict[str, str]]]]:
+        after = "-"
+        while page := self._client.xrange(stream, after, "+", count=PAGE):
+            self._advance(len(page))
+            yield page
             after = f"({page[-1][0]}"
 
 
-def _is_line_of(entries: Any, coupon_id: str, user_id: str) -> bool:
-    """Whether a look-up in the log, which may have been refused, has found the user's line."""
-    if isinstance(entries, Exception) or not entries:
-        return False
-    [(_, entry)] = entries
-    return bool(entry["couponId"] == coupon_id and entry["userId"] == user_id)
+def _whole(name: str, value: str | int | None) -> int:
+    if value is None:
+        raise ValueError(f"{name} is lost")
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"{name} is {value!r}") from None
 
 
-def _pages(records: Iterator[Any]) -> Iterator[list[Any]]:
-    page: list[Any] = []
-    for record in records:
-        page.append(record)
-        if len(page) == PAGE:
-            yield page
-            page = []
-    if page:
+def _parts(stream_id: str) -> tuple[int, ...]:
+    """Milliseconds and sequence number of an id, for comparing."""
+    try:
+        return tuple(map(int, stream_id.split("-")))
+    except ValueError:
+        raise ValueError(f"{stream_id!r} is not a stream id") from None
+
+
+def _last_delivered(groups: Any) -> tuple[int, ...]:
+    """The id up to which the workers have been given entries, from the reply to XINFO GROUPS."""
+    if isinstance(groups, RedisError):
+        if is_corrupt_data(groups):
+            raise groups
+        groups = []  # there is no stream
+    return next(
+        (_parts(group["last-delivered-id"]) for group in groups if group["name"] == GROUP), (0, 0)
+    )
+
+
+def _listed(reply: Any) -> list[Any]:
+    """The entries in a reply, none where the server has refused the command."""
+    return reply if isinstance(reply, list) else []
+
+
+def _is_line_of(reply: Any, coupon_id: str, user_id: str) -> bool:
+    """Whether a look-up in the log has found the user's line."""
+    return any(
+        line.get("couponId") == coupon_id and line.get("userId") == user_id
+        for _, line in _listed(reply)
+    )
+
+
+def _grouped(records: Iterator[str]) -> Iterator[list[str]]:
+    while page := list(islice(records, PAGE)):
         yield page
 
 

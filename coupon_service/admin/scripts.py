@@ -21,8 +21,11 @@ class AdminScripts:
         reply: list[str] = self._scripts.call("close", [self._scripts.keys.coupon(coupon_id)])
         return reply
 
-    def cancel(self, coupon_id: str, user_id: str) -> list[str]:
+    def cancel(self, coupon_id: str, user_id: str, request_id: str) -> list[str]:
         """Cancel a user's issuance, or withdraw the pending request.
+
+        Args:
+            request_id: the request that is meant; empty for whichever the user has.
 
         Returns:
             [cancelled, pending or issued, request id], [not_requested] or [unknown_coupon].
@@ -37,7 +40,7 @@ class AdminScripts:
             keys.log,
             keys.issuances(coupon_id),
             keys.coupon(coupon_id),
-        ], [coupon_id, user_id, GROUP])
+        ], [coupon_id, user_id, GROUP, request_id])
         return reply
 
     def delete(self, coupon_id: str) -> list[Any]:
@@ -56,12 +59,15 @@ class AdminScripts:
         ], [coupon_id])
         return reply
 
-    def requeue(self, coupon_id: str, user_id: str, request_id: str) -> bool:
-        """Put an admitted request on the stream again, whose entry was lost.
+    def requeue(self, coupon_id: str, user_id: str, mark: str) -> bool:
+        """Put an admitted request on the stream again, whose entry no worker will read any more.
+
+        Args:
+            mark: the pending mark of the user.
 
         Returns:
-            False if the request is not pending any more.
+            False if the request was decided meanwhile.
         """
         keys = self._scripts.keys
         names = [keys.coupon(coupon_id), keys.pending(coupon_id), keys.requests]
-        return bool(self._scripts.call("requeue", names, [coupon_id, user_id, request_id]))
+        return bool(self._scripts.call("requeue", names, [coupon_id, user_id, mark, GROUP]))

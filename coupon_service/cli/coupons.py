@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TextIO
 
 import click
@@ -14,9 +15,10 @@ from redis.exceptions import RedisError
 from coupon_service.admin.csv_export import csv_lines
 from coupon_service.admin.operations import PAGE, Operations
 from coupon_service.admin.reconcile import Reconciliation
-from coupon_service.config import from_environment
+from coupon_service.cli.up import url_of_running
+from coupon_service.config import environment, from_environment
 from coupon_service.connection import connect
-from coupon_service.errors import CouponError
+from coupon_service.errors import ConfigError, CouponError, is_corrupt_data
 from coupon_service.installation import Installation
 from coupon_service.keys import COUPON_ID, USER_ID
 from coupon_service.web.schemas import RegisterSchema
@@ -36,13 +38,21 @@ def _installation() -> Iterator[Installation]:
     """Give the installation of the environment; end with one line for what it raises."""
     try:
         config = from_environment()
+        if not environment().get("REDIS_URL"):
+            config = replace(config, redis_url=url_of_running() or config.redis_url)
+            click.echo(f"REDIS_URL is not set: using {config.redis_url}", err=True)
         yield Installation(config, connect(config, TIMEOUT))
     except CouponError as error:
-        click.echo(f"Error: {error.code}: {error.__cause__ or error}", err=True)
+        cause = f" ({error.__cause__})" if error.__cause__ else ""
+        click.echo(f"Error: {error.code}: {error}{cause}", err=True)
         sys.exit(UNAVAILABLE if error.code == "unavailable" else REFUSED)
     except RedisError as error:
-        click.echo(f"Error: unavailable: {error}", err=True)
+        # Of something that concerns all coupons, such as the log.
+        code = "corrupt_data" if is_corrupt_data(error) else "unavailable"
+        click.echo(f"Error: {code}: {error}", err=True)
         sys.exit(UNAVAILABLE)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _matching(pattern: str) -> Callable[..., Any]:
@@ -112,7 +122,7 @@ def list_coupons(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answer))
         return
-    rows = [COLUMNS, *([str(coupon[name]) for name in COLUMNS] for coupon in answer)]
+    rows = [COLUMNS, *([str(coupon.get(name, "-")) for name in COLUMNS] for coupon in answer)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{value:{width}}" for value, width in zip(row, widths, strict=True))
@@ -140,11 +150,12 @@ def close(coupon_id: str, as_json: bool) -> None:
 @coupons.command()
 @_coupon
 @_user
+@click.option("--request-id", default="", help="Only if it is this request of the user.")
 @_json
-def cancel(coupon_id: str, user_id: str, as_json: bool) -> None:
+def cancel(coupon_id: str, user_id: str, request_id: str, as_json: bool) -> None:
     """Cancel the issuance of coupon ID to USER, or withdraw the pending request."""
     with _installation() as installation:
-        _show(Operations(installation).cancel(coupon_id, user_id), as_json)
+        _show(Operations(installation).cancel(coupon_id, user_id, request_id), as_json)
 
 
 @coupons.command()
@@ -160,13 +171,14 @@ def delete(coupon_id: str, as_json: bool) -> None:
 @coupons.command()
 @_coupon
 @click.option("--output", type=click.File("w", encoding="utf-8"), default="-", show_default=True)
-def export(coupon_id: str, output: TextIO) -> None:
+@click.option("--safe", is_flag=True, help="Put a quote before what could be read as a formula.")
+def export(coupon_id: str, output: TextIO, safe: bool) -> None:
     """Write the issuances of coupon ID as CSV, the newest first."""
     with _installation() as installation:
         issued = installation.coupons.snapshot(coupon_id)["issued"]
         issuances = Operations(installation).all_issuances(coupon_id)
         with click.progressbar(length=issued, file=sys.stderr, hidden=issued < LONG) as bar:
-            for line in csv_lines(coupon_id, issuances):
+            for line in csv_lines(coupon_id, issuances, safe):
                 output.write(line)
                 bar.update(1)
 
@@ -184,7 +196,7 @@ def reconcile(coupon_ids: tuple[str, ...], fix: bool) -> None:
         known = [each for page in Operations(installation).id_pages() for each in page]
         if unknown := set(coupon_ids) - set(known):
             raise click.ClickException(f"not registered: {' '.join(sorted(unknown))}")
-        ids = list(coupon_ids) or known
+        ids = list(dict.fromkeys(coupon_ids)) or known
         records = client.xlen(installation.keys.requests) + 2 * client.xlen(installation.keys.log)
         with click.progressbar(length=records, file=sys.stderr, hidden=records < LONG) as bar:
             found = list(Reconciliation(installation, ids, bar.update).run(fix))

@@ -22,6 +22,18 @@ HOST = "127.0.0.1"
 GRACE = 5.0
 #: The admin token unless another one is set.
 LOCAL_TOKEN = "local"
+#: Where the private server keeps its data.
+FOLDER = Path("instance")
+#: The URL of the private server while it runs, for `flask coupons`.
+URL_FILE = FOLDER / "redis-url"
+
+
+def url_of_running() -> str | None:
+    """Return the URL of the server that `flask up` runs in this folder, if it does."""
+    try:
+        return URL_FILE.read_text(encoding="utf-8")
+    except OSError:
+        return None
 
 
 def find_server() -> str:
@@ -83,6 +95,9 @@ def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
     Raises:
         click.ClickException: something is missing or in use; nothing was started.
     """
+    received: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: received.append(number))
     given_url = environment().get("REDIS_URL")
     names = processes or (("web", "worker") if given_url else ("redis", "web", "worker"))
     variables = environment(
@@ -90,7 +105,12 @@ def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
         PYTHONUNBUFFERED="1",
         GUNICORN_CMD_ARGS=f"{environment().get('GUNICORN_CMD_ARGS', '')} --bind {HOST}:{port}",
     )
-    procfile = Path("Procfile").read_text(encoding="utf-8").splitlines()
+    try:
+        procfile = Path("Procfile").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise click.ClickException(
+            "there is no Procfile here: run this in the folder of the project"
+        ) from None
     commands = dict(line.split(": ", 1) for line in procfile)
     locks = []
     if "redis" in names:
@@ -98,17 +118,22 @@ def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
             raise click.ClickException("REDIS_URL is set: that server is used, none is started")
         _must_be_free(redis_port, "if that is a Redis to use, name it in REDIS_URL, else give "
                                   "another port with --redis-port")
-        folder = Path("instance").absolute()
+        folder = FOLDER.absolute()
         locks.append(_lock(folder))
         commands["redis"] = shlex.join(server_command(find_server(), redis_port, folder))
         variables["REDIS_URL"] = f"redis://{HOST}:{redis_port}/0"
+        URL_FILE.write_text(variables["REDIS_URL"], encoding="utf-8")
     if "web" in names:
         _must_be_free(port, "give another one with --port")
         if not environment().get("COUPON_ADMIN_TOKEN"):
             # Only this machine can reach the API: a token that everybody knows will do.
             variables["COUPON_ADMIN_TOKEN"] = LOCAL_TOKEN
             click.echo(f"the admin token is {LOCAL_TOKEN!r}, because COUPON_ADMIN_TOKEN is not set")
-    return _supervise({name: commands[name] for name in names}, variables, locks)
+    try:
+        return _supervise({name: commands[name] for name in names}, variables, locks, received)
+    finally:
+        if "redis" in names:
+            URL_FILE.unlink(missing_ok=True)
 
 
 def _must_be_free(port: int, advice: str) -> None:
@@ -134,14 +159,14 @@ def _lock(folder: Path) -> int:
     return descriptor
 
 
-def _supervise(commands: dict[str, str], variables: dict[str, str], kept: list[int]) -> int:
+def _supervise(
+    commands: dict[str, str], variables: dict[str, str], kept: list[int], received: list[int]
+) -> int:
     """Run the commands, each in a session of its own, with the file descriptors `kept`.
 
-    As soon as one ends or SIGINT, SIGTERM or SIGHUP (a closed terminal) comes, end all.
+    As soon as one ends or a signal (SIGINT, SIGTERM, or SIGHUP of a closed terminal) is received,
+    end all.
     """
-    received: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: received.append(number))
     running: list[Popen[bytes]] = []
     printing: list[Thread] = []
     for name, command in commands.items():

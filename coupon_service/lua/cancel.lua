@@ -10,11 +10,13 @@
 -- ARGV   1 couponId
 --        2 userId
 --        3 group
+--        4 requestId that is meant; '' for whichever the user has
 -- Returns {cancelled, pending|issued, requestId} | {not_requested} | {unknown_coupon}
--- Replay: the marks are gone by then, so nothing is returned twice.
+-- Replay: the marks are gone by then, so nothing is returned twice; with the requestId that is
+--   meant, a later request of the user is left alone.
 local stock, user, requested, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local requests, log, issuances, coupon = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local coupon_id, user_id, group = unpack(ARGV)
+local coupon_id, user_id, group, meant = unpack(ARGV)
 
 local quantity, deleted_at = unpack(redis.call('HMGET', coupon, 'quantity', 'deletedAt'))
 if deleted_at or not quantity then
@@ -22,7 +24,7 @@ if deleted_at or not quantity then
 end
 local mark = redis.call('GET', user)
 local request_id, id = parts(mark or redis.call('HGET', pending, user_id))
-if not request_id then
+if not request_id or meant ~= '' and meant ~= request_id then
   return {'not_requested'}
 end
 local left = whole(redis.call('GET', stock), 'stock')
@@ -30,10 +32,12 @@ local taken = whole(redis.call('GET', requested), 'requested')
 if not (left and taken) then
   error('CORRUPT stock or requested is lost', 0)
 end
-redis.call('XLEN', issuances) -- raises if it is not a stream
+redis.call('XLEN', issuances)
+redis.call('XLEN', requests) -- each raises if it is not a stream
+check_log(log)
 
-redis.call('XADD', log, '*', 'couponId', coupon_id, 'userId', user_id, 'requestId', request_id,
-  'decision', 'cancelled', 'entryId', id)
+-- DEL or HDEL is the first write because a server that is out of memory still allows it, and what
+-- follows it.
 if mark then
   redis.call('DEL', user)
   redis.call('INCR', stock)
@@ -48,4 +52,6 @@ else
   end
 end
 redis.call('DECR', requested)
+redis.call('XADD', log, '*', 'couponId', coupon_id, 'userId', user_id, 'requestId', request_id,
+  'decision', 'cancelled', 'entryId', id)
 return {'cancelled', mark and 'issued' or 'pending', request_id}

@@ -11,9 +11,10 @@
 -- ARGV   1 couponId
 --        2 group
 --        3.. userId, requestId (the entry id if the producer gave none), entry id of each entry
--- Returns for each {verdict, decision}: 0 no stock, 1 issued, 2 the user has one already
+-- Returns for each {verdict, decision}: 0 no stock, 1 issued, 2 the user has one already; the
+--   decision "gone" says that the entry was decided or withdrawn before
 -- Replay: an issued requestId is recognised by the mark and issued no second time; an entry
---   that is gone from the stream was decided before. Neither is counted or logged again.
+--   that is gone from the stream is decided no second time. Neither is counted or logged again.
 local stock, requested, pending, coupon = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local requests, log, issuances = KEYS[5], KEYS[6], KEYS[7]
 local coupon_id, group = ARGV[1], ARGV[2]
@@ -34,8 +35,15 @@ for row, mark in ipairs(redis.call('HMGET', pending, unpack(users))) do
   waiting[users[row]], awaited[users[row]] = parts(mark)
   issued[users[row]] = parts(redis.call('GET', KEYS[7 + row]))
 end
-redis.call('XLEN', issuances) -- raises if it is not a stream
 check_log(log)
+local last = last_id(issuances)
+local last_ms = tonumber(string.match(last, '^%d+'))
+-- An issuance has the id of its line. The server chooses the ids, but for the first line of a log
+-- that was renamed while its ids were ahead of the clock.
+local next_id = '*'
+if last_ms >= now_ms() and newer(last, last_id(log)) then
+  next_id = text(last_ms + 1) .. '-0'
+end
 
 local unknown = stored[2] or not stored[1]
 local words = {[0] = unknown and 'unknown_coupon' or 'sold_out', [1] = 'issued', [2] = 'duplicate'}
@@ -63,6 +71,9 @@ for row, user_id in ipairs(users) do
     verdict = 0
   end
   local word = old and 'unknown_coupon' or words[verdict]
+  if not (undecided or old or unknown or verdict == 1) then
+    word = 'gone'
+  end
   decisions[row], gone[entry_id] = {verdict, word}, true
   if undecided then
     lines[#lines + 1] = {row, word}
@@ -83,8 +94,9 @@ redis.call('XACK', requests, group, unpack(entry_ids))
 redis.call('XDEL', requests, unpack(entry_ids))
 for _, line in ipairs(lines) do
   local row, word = unpack(line)
-  local log_id = redis.call('XADD', log, '*', 'couponId', coupon_id, 'userId', users[row],
+  local log_id = redis.call('XADD', log, next_id, 'couponId', coupon_id, 'userId', users[row],
     'requestId', request_ids[row], 'decision', word, 'entryId', entry_ids[row])
+  next_id = '*'
   if word == 'issued' then
     redis.call('SET', KEYS[7 + row], request_ids[row] .. ' ' .. log_id)
     redis.call('XADD', issuances, log_id, 'userId', users[row])

@@ -66,11 +66,14 @@ local function check_coupons(coupons)
   redis.call('ZCARD', coupons)
 end
 
--- Raises unless the log is a stream or not there yet. The error is not called CORRUPT because the
--- log concerns all coupons: no entry is at fault.
+-- Raises unless a line can be added to the log. The error is not called CORRUPT because the log
+-- concerns all coupons: no entry is at fault.
 local function check_log(log)
   local kind = redis.call('TYPE', log).ok
   if kind ~= 'stream' and kind ~= 'none' then
     error('MISPLACED the log is not a stream', 0)
+  end
+  if newer(last_id(log), '253402300799999-0') then
+    error('MISPLACED the ids of the log are beyond the year 9999', 0)
   end
 end

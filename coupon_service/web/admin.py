@@ -1,17 +1,21 @@
 """The REST endpoints of administrators. All of them need the admin token."""
 
+from collections.abc import Iterator
+from itertools import islice
+
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from coupon_service.admin.csv_export import csv_lines
-from coupon_service.admin.operations import Operations
+from coupon_service.admin.operations import PAGE, Operations
 from coupon_service.web.auth import require_admin
-from coupon_service.web.schemas import CouponsSchema, IssuancesSchema
+from coupon_service.web.schemas import CancelSchema, CouponsSchema, IssuancesSchema
 
 admin = Blueprint("admin", __name__, url_prefix="/api")
 admin.before_request(require_admin)
 
 _coupons_schema = CouponsSchema()
 _issuances_schema = IssuancesSchema()
+_cancel_schema = CancelSchema()
 
 
 @admin.get("/coupons")
@@ -37,14 +41,15 @@ def delete(coupon_id: str) -> Response:
 
 @admin.delete("/coupons/<coupon_id:coupon_id>/users/<user_id:user_id>")
 def cancel(coupon_id: str, user_id: str) -> Response:
-    return jsonify(message="request cancelled", **_operations().cancel(coupon_id, user_id))
+    query = _cancel_schema.load(request.args)
+    return jsonify(message="request cancelled", **_operations().cancel(coupon_id, user_id, **query))
 
 
 @admin.get("/coupons/<coupon_id:coupon_id>/issuances")
 def issuances(coupon_id: str) -> Response:
     query = _issuances_schema.load(request.args)
     if query["format"] == "csv":
-        return _csv(coupon_id, query["user_id"])
+        return _csv(coupon_id, query["user_id"], query["safe"] == "1")
     if query["user_id"] is not None:
         return jsonify(issuances=_operations().issuance(coupon_id, query["user_id"]), next="")
     page, after = _operations().issuances(coupon_id, query["limit"], query["before"])
@@ -56,15 +61,21 @@ def held_by(user_id: str) -> Response:
     return jsonify(userId=user_id, coupons=_operations().held_by(user_id))
 
 
-def _csv(coupon_id: str, user_id: str | None) -> Response:
+def _csv(coupon_id: str, user_id: str | None, safe: bool) -> Response:
     operations = _operations()
     if user_id is None:
-        lines = csv_lines(coupon_id, operations.all_issuances(coupon_id))
+        issuances = operations.all_issuances(coupon_id)
     else:
-        lines = csv_lines(coupon_id, iter(operations.issuance(coupon_id, user_id)))
-    response = Response(lines, mimetype="text/csv")
+        issuances = iter(operations.issuance(coupon_id, user_id))
+    lines = csv_lines(coupon_id, issuances, safe)
+    response = current_app.response_class(_pages(lines), mimetype="text/csv")
     response.headers["Content-Disposition"] = f'attachment; filename="{coupon_id}.csv"'
     return response
+
+
+def _pages(lines: Iterator[str]) -> Iterator[str]:
+    while page := "".join(islice(lines, PAGE)):
+        yield page
 
 
 def _operations() -> Operations:

@@ -1,17 +1,19 @@
 """The WSGI application."""
 
+import re
+
 from flask import Flask, Response
 from redis import Redis
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from coupon_service.config import Config, from_environment
 from coupon_service.connection import connect
+from coupon_service.errors import ConfigError
 from coupon_service.installation import Installation
 from coupon_service.web import problems
 from coupon_service.web.admin import admin
 from coupon_service.web.api import CouponIdConverter, UserIdConverter, api
-from coupon_service.web.fast_path import HEADERS, FastPath
-from coupon_service.web.strict_json import StrictJSON, StrictRequest
+from coupon_service.web.lean_flask import LeanFlask
 
 #: Bytes of a request body; the largest valid one is far smaller.
 MAX_BODY = 16 * 1024
@@ -29,27 +31,19 @@ def create_app(config: Config | None = None, client: Redis | None = None) -> Fla
         `extensions["coupon_service"]` is the Installation.
 
     Raises:
-        environs.EnvError, ValueError: a setting cannot be used.
-        ModuleNotFoundError: a setting needs an extra that is not installed.
+        ConfigError: a setting cannot be used.
     """
     config = config or from_environment()
-    app = Flask(__name__)
+    app = LeanFlask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    app.json = StrictJSON(app)
-    app.request_class = StrictRequest
     # Two slashes may belong to a userId: they are not "corrected" by a redirect.
     app.url_map.merge_slashes = False
     app.url_map.converters.update(coupon_id=CouponIdConverter, user_id=UserIdConverter)
 
-    installation = Installation(config, client or connect(config))
-    app.extensions["coupon_service"] = installation
+    app.extensions["coupon_service"] = Installation(config, client or connect(config))
     app.register_blueprint(api)
     app.register_blueprint(admin)
     problems.install(app)
-    app.after_request(_add_headers)
-    app.wsgi_app = FastPath(  # type: ignore[method-assign]
-        app, installation.coupons, bool(config.cors_origins)
-    )
     if config.cors_origins:
         _allow_origins(app, config.cors_origins)
     if config.proxies:
@@ -60,21 +54,30 @@ def create_app(config: Config | None = None, client: Redis | None = None) -> Fla
     return app
 
 
-def _add_headers(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
-
-
 def _allow_origins(app: Flask, origins: list[str]) -> None:
-    from flask_cors import CORS
+    try:
+        from flask_cors import CORS
+    except ModuleNotFoundError:
+        raise ConfigError("COUPON_CORS_ORIGINS needs flask-cors: pip install flask-cors") from None
 
     CORS(
         app,
-        resources={"/api/*": {"origins": origins}},
+        resources={"/api/*": {
+            # An expression, because flask-cors takes a text with special characters for one too.
+            "origins": "*" if "*" in origins else [
+                re.compile(re.escape(origin) + r"\Z") for origin in origins
+            ],
+        }},
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
         expose_headers=["Location", "Retry-After", "X-Request-ID"],
         methods=["GET", "POST", "DELETE"],
         max_age=600,
         send_wildcard=True,
+        always_send=True,
     )
+    if "*" not in origins:
+        # A cache must not hand the answer to a request without an Origin to a page of one.
+        @app.after_request
+        def vary(response: Response) -> Response:
+            response.vary.add("Origin")
+            return response

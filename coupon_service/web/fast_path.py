@@ -1,81 +1,109 @@
 """The fast path of the call that is made most: POST /api/coupons/request.
 
-It answers requests of the ordinary form without Flask's dispatch, which costs more than all the
-rest. Any other request goes on to Flask untouched, so what is wrong with a request is said in one
-place; `tests/test_fast_path.py` holds both to the same answers.
+It belongs to the gunicorn worker, which puts it before the application, because Flask's dispatch
+costs more than all the rest of that call. Any request but one of the ordinary form goes on to the
+view in `web/api.py` untouched, so what is wrong with a request is said in one place;
+`tests/test_fast_path.py` holds both to the same answers.
 """
 
 from collections.abc import Iterable
 from http import HTTPStatus
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask
+from flask import Flask, signals
 from marshmallow import ValidationError
-from redis.exceptions import RedisError
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from coupon_service.coupons import Coupons
 from coupon_service.errors import CouponError
-from coupon_service.web.api import REQUEST_PATH, handle_request
+from coupon_service.web.api import REQUEST_PATH, accepted, load_request
+from coupon_service.web.lean_flask import HEADERS, LeanFlask
 from coupon_service.web.problems import PROBLEM_TYPE, as_problem
 from coupon_service.web.strict_json import encode
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-#: Sent with every answer that does not say otherwise.
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 _STATUS_LINE = {status.value: f"{status.value} {status.phrase.upper()}" for status in HTTPStatus}
+_HEADERS = HEADERS.to_wsgi_list()
+#: Attributes of an application with the functions that are to see each request, by blueprint.
+_HOOKS = ("before_request_funcs", "after_request_funcs", "teardown_request_funcs",
+          "url_value_preprocessors")
+#: Headers of requests that are left to Flask: a body of unknown length, another root.
+_UNUSUAL = ("HTTP_TRANSFER_ENCODING", "HTTP_X_FORWARDED_PREFIX")
+
+
+def put_before(app: Any) -> Any:
+    """Return a WSGI application that is as `app`, with the fast path where that may be.
+
+    Whoever has wrapped the application, registered a hook or a receiver of its signals on it, or
+    an extension, wants to see every request: then `app` itself is returned.
+    """
+    return FastPath(app) if isinstance(app, LeanFlask) and _is_plain(app) else app
+
+
+def _is_plain(app: Flask) -> bool:
+    inner = app.wsgi_app.app if isinstance(app.wsgi_app, ProxyFix) else app.wsgi_app
+    hooked = any(getattr(app, hooks).get(name) for hooks in _HOOKS for name in (None, "api"))
+    heard = any(
+        signal.receivers for name, signal in vars(signals).items()
+        if name.startswith(("request_", "got_", "appcontext_"))
+    )
+    return (
+        getattr(inner, "__func__", None) is Flask.wsgi_app
+        and not hooked and not heard and not app.teardown_appcontext_funcs
+        and app.extensions.keys() == {"coupon_service"}
+    )
 
 
 class FastPath:
     """A WSGI application in front of `app`."""
 
-    def __init__(self, app: Flask, coupons: Coupons, cross_origin: bool) -> None:
-        self._next = app.wsgi_app
+    def __init__(self, app: Flask) -> None:
+        self._next = app
         self._loads = app.json.loads
-        self._limit = app.config["MAX_CONTENT_LENGTH"]
-        self._coupons = coupons
-        # flask-cors decides whether pages of other origins may call.
-        self._leave = ("HTTP_TRANSFER_ENCODING", *(["HTTP_ORIGIN"] if cross_origin else []))
+        self._limit: int = app.config["MAX_CONTENT_LENGTH"]
+        self._coupons = app.extensions["coupon_service"].coupons
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         """Answer, or let Flask answer."""
+        asked = self._read(environ)
+        if asked is None:
+            return self._next(environ, start_response)
+        mimetype = "application/json"
+        try:
+            answer = self._coupons.request(*asked)
+            status, (body, headers) = 200, accepted(answer, environ.get("SCRIPT_NAME", ""))
+        except CouponError as error:
+            status, body, headers = as_problem(error)
+            mimetype = PROBLEM_TYPE
+        sent = encode(body)
+        start_response(_STATUS_LINE[status], [
+            *_HEADERS, ("Content-Type", mimetype), ("Content-Length", str(len(sent))),
+            *headers.items(),
+        ])
+        return [sent]
+
+    def _read(self, environ: "WSGIEnvironment") -> tuple[str, str, str] | None:
+        """Return the arguments of `Coupons.request`; None if the request is not for this path."""
+        length = environ.get("CONTENT_LENGTH", "")
         if (
             environ["PATH_INFO"] != REQUEST_PATH
             or environ["REQUEST_METHOD"] != "POST"
             or environ.get("CONTENT_TYPE") != "application/json"
-            or any(name in environ for name in self._leave)
+            or any(name in environ for name in _UNUSUAL)
+            or not length.isdecimal()
+            or int(length) > self._limit
         ):
-            return self._next(environ, start_response)
-        length = environ.get("CONTENT_LENGTH", "")
-        if not (length.isdecimal() and int(length) <= self._limit):
-            return self._next(environ, start_response)
-        data = environ["wsgi.input"].read(int(length))
-        mimetype = "application/json"
+            return None
+        data = b""
         try:
-            body, headers = handle_request(
-                self._coupons, self._loads(data), environ.get("HTTP_IDEMPOTENCY_KEY"),
-                environ.get("SCRIPT_NAME", ""),
-            )
-            status = 200
-        except CouponError as error:
-            status, body, headers = as_problem(error)
-            mimetype = PROBLEM_TYPE
-        except (ValueError, ValidationError, RedisError):
-            # Nothing was changed: a script that fails has written nothing.
-            environ["wsgi.input"] = BytesIO(data)
-            return self._next(environ, start_response)
-        sent = encode(body)
-        start_response(_STATUS_LINE[status], [
-            ("Content-Type", mimetype), ("Content-Length", str(len(sent))), *headers.items(),
-            *HEADERS.items(),
-        ])
-        return [sent]
+            data = environ["wsgi.input"].read(int(length))
+            if len(data) == int(length):
+                return load_request(self._loads(data), environ.get("HTTP_IDEMPOTENCY_KEY"))
+        except (OSError, ValueError, ValidationError):
+            pass
+        environ["wsgi.input"] = BytesIO(data)
+        return None

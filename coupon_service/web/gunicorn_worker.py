@@ -1,11 +1,17 @@
 """The gunicorn worker class of the API: gevent's server, which closes silent connections."""
 
+import sys
 from typing import Any
 
+from gevent import monkey
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler
 
 #: Seconds of silence after which a connection is closed, in a request or between two.
 SILENCE = 5.0
+#: Seconds in which a client has to take each part of an answer. A large CSV may be read slowly.
+SEND_WITHIN = 60.0
+#: Bytes of such a part.
+PART = 16 * 1024
 
 
 class Handler(PyWSGIHandler):  # type: ignore[misc]
@@ -16,13 +22,57 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
         self.socket.settimeout(SILENCE)
         super().handle()
 
-    def handle_one_request(self) -> Any:
-        """Serve one request; after SIGTERM it is the last one of its connection."""
-        more = super().handle_one_request()
-        return None if self.server.closed else more
+    def finalize_headers(self) -> None:
+        """Complete the headers; of a server that stops, each answer is the last on its connection.
+
+        The client has to be told, or it would send its next request to nobody.
+        """
+        super().finalize_headers()
+        if self.server.closed:
+            self.close_connection = True
+            self.response_headers: list[tuple[bytes, bytes]] = [
+                *(pair for pair in self.response_headers if pair[0].lower() != b"connection"),
+                (b"Connection", b"close"),
+            ]
+
+    def _sendall(self, data: bytes) -> None:
+        self.socket.settimeout(SEND_WITHIN)
+        for start in range(0, len(data), PART):
+            super()._sendall(data[start:start + PART])
+        self.socket.settimeout(SILENCE)
 
 
 class GunicornWorker(GeventPyWSGIWorker):  # type: ignore[misc]
     """A process of the API: any number of connections, one request at a time on the CPU."""
 
     wsgi_handler = Handler
+
+    @classmethod
+    def setup(cls) -> None:
+        """Prepare the parent process, before it loads the application (--preload) or forks.
+
+        Locks that are made before the patch are native ones, for which two requests would wait for
+        ever. The parent's own handling of its children is left alone.
+
+        Raises:
+            SystemExit: a setting cannot be used. In the children it would be told once by each.
+        """
+        for patch in (
+            monkey.patch_thread, monkey.patch_socket, monkey.patch_ssl, monkey.patch_select,
+        ):
+            patch()
+        # Not before the patch, for they load redis and with it ssl.
+        from coupon_service.errors import ConfigError
+        from coupon_service.web.app import create_app
+
+        try:
+            create_app()
+        except ConfigError as error:
+            sys.exit(str(error))
+
+    def load_wsgi(self) -> None:
+        """Load the application, and put the fast path before it."""
+        super().load_wsgi()
+        from coupon_service.web import fast_path
+
+        self.wsgi: Any = fast_path.put_before(self.wsgi)

@@ -1,9 +1,12 @@
 """The check of Redis and of the settings before a web process serves requests."""
 
 import logging
+import re
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from coupon_service.installation import Installation
 from coupon_service.migration import UnknownFormat
@@ -23,7 +26,8 @@ _EXPECTED: list[tuple[str, str | int, str]] = [
     ("cluster_enabled", 0,
      "redis is a cluster node: set COUPON_KEY_PREFIX to a hash tag such as {coupons}:"),
 ]
-
+#: What makes all keys with this prefix belong to one slot of a cluster.
+_HASH_TAG = re.compile(r"[^{]*\{[^}]+\}")
 
 #: Exit code with which a process of gunicorn says that it cannot serve: it is not started again.
 CANNOT_SERVE = 3
@@ -43,8 +47,10 @@ def check(installation: Installation) -> None:
         installation.migration.check()
         info = installation.client.info()
     except UnknownFormat as error:
-        log.error("%s", error)
-        sys.exit(CANNOT_SERVE)
+        cannot_serve(error)
+    except AuthenticationError as error:
+        log.warning("redis does not accept the user or password in REDIS_URL error=%s", error)
+        return
     except ResponseError:
         return  # a provider may refuse INFO: then there is nothing to report
     except RedisError as error:
@@ -54,6 +60,17 @@ def check(installation: Installation) -> None:
         )
         return
     for field, good, text in _EXPECTED:
-        tagged = field == "cluster_enabled" and "{" in installation.config.key_prefix
+        tagged = field == "cluster_enabled" and _HASH_TAG.match(installation.config.key_prefix)
         if info.get(field, good) != good and not tagged:
             log.warning("%s (%s:%s)", text, field, info[field])
+    with suppress(RedisError):  # CONFIG may be refused too
+        fsync = installation.client.config_get("appendfsync").get("appendfsync")
+        if info.get("aof_enabled") and fsync == "everysec":
+            log.warning("redis can lose what it has acknowledged when it is killed: set "
+                        "appendfsync always (appendfsync:everysec)")
+
+
+def cannot_serve(error: Exception) -> NoReturn:
+    """End a process that cannot serve requests; gunicorn does not start it again."""
+    log.error("%s", error)
+    sys.exit(CANNOT_SERVE)

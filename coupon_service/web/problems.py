@@ -1,5 +1,6 @@
 """Exceptions become problem+json (RFC 9457)."""
 
+import logging
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -10,6 +11,8 @@ from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from coupon_service.errors import CouponError, Unauthorized
+
+log = logging.getLogger(__name__)
 
 PROBLEM_TYPE = "application/problem+json"
 #: HTTP status of the codes in `errors`.
@@ -25,6 +28,8 @@ STATUS = {
     "quantity_too_low": 409,
     "being_removed": 409,
     "invalid_window": 422,
+    "corrupt_data": 500,
+    "misconfigured": 500,
     "unavailable": 503,
 }
 
@@ -42,8 +47,10 @@ def _body(status: int, code: str, detail: str, **members: object) -> dict[str, o
 
 
 def as_problem(error: CouponError) -> tuple[int, dict[str, object], dict[str, str]]:
-    """Return HTTP status, body and headers of a refusal."""
+    """Return HTTP status, body and headers of a refusal; log what an operator has to repair."""
     status = STATUS[error.code]
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s error=%s", error, error.__cause__)
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
@@ -62,7 +69,7 @@ def install(app: Flask) -> None:
 def _response(
     status: int, body: dict[str, object], headers: Mapping[str, str] = MappingProxyType({})
 ) -> Response:
-    response = jsonify(body)
+    response: Response = jsonify(body)
     response.status_code = status
     response.mimetype = PROBLEM_TYPE
     response.headers.update(headers)

@@ -1,7 +1,7 @@
 """The bodies and queries of requests. Fields that are not listed are refused."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
@@ -15,11 +15,17 @@ MAX_REGISTRATIONS = 1000
 PAGE, MAX_PAGE = 100, 1000
 
 _coupon_id = validate.Regexp(
-    re.compile(rf"{COUPON_ID}\Z"), error="1 to 64 characters of A-Z a-z 0-9 . _ ~ -"
+    re.compile(rf"{COUPON_ID}\Z"),
+    error="1 to 64 characters of A-Z a-z 0-9 . _ ~ - but not . or .. or request or register",
 )
 _user_id = validate.Regexp(
-    re.compile(rf"{USER_ID}\Z"), error="1 to 128 characters without control characters"
+    re.compile(rf"{USER_ID}\Z"),
+    error="1 to 128 characters without control characters, and no . or .. between slashes",
 )
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Beyond them an instant has no ms since 1970, or none that could be shown again.
+_FIRST, _LAST = _EPOCH + timedelta(days=1), datetime.max.replace(tzinfo=UTC)
 
 
 def _limit() -> fields.Integer:
@@ -27,13 +33,13 @@ def _limit() -> fields.Integer:
 
 
 class Instant(fields.AwareDateTime):
-    """RFC 3339 with an offset, loaded as milliseconds since 1970."""
+    """RFC 3339 with an offset, from 1970-01-02 to 9999-12-31 UTC, loaded as ms since 1970."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         loaded: datetime = super()._deserialize(value, *args, **kwargs)
-        if loaded < datetime(1970, 1, 2, tzinfo=UTC):
-            raise ValidationError("too early")
-        return int(loaded.timestamp() * 1000)
+        if not _FIRST <= loaded <= _LAST:
+            raise ValidationError("not from 1970-01-02 to 9999-12-31 UTC")
+        return (loaded - _EPOCH) // timedelta(milliseconds=1)
 
 
 class RegisterSchema(Schema):
@@ -66,13 +72,26 @@ class CouponsSchema(Schema):
     after = fields.String(load_default="", validate=_coupon_id)
 
 
+class CancelSchema(Schema):
+    """Query of DELETE /api/coupons/{couponId}/users/{userId}."""
+
+    request_id = fields.String(
+        data_key="requestId", load_default="", validate=validate.Regexp(
+            re.compile(rf"{REQUEST_ID}\Z"), error="1 to 64 visible ASCII characters"
+        ),
+    )
+
+
 class IssuancesSchema(Schema):
     """Query of GET /api/coupons/{couponId}/issuances."""
 
     limit = _limit()
-    before = fields.String(load_default="", validate=validate.Regexp(r"\d{1,19}-\d{1,19}\Z"))
+    before = fields.String(load_default="", validate=validate.Regexp(
+        r"(?!0+-0+\Z)\d{1,19}-\d{1,19}\Z"  # nothing is before 0-0, and Redis says so
+    ))
     user_id = fields.String(data_key="userId", load_default=None, validate=_user_id)
     format = fields.String(load_default="json", validate=validate.OneOf(["json", "csv"]))
+    safe = fields.String(load_default="0", validate=validate.OneOf(["0", "1"]))
 
 
 def registrations(body: Any) -> list[Registration]:

@@ -3,36 +3,15 @@
 import json
 from typing import Any, NoReturn
 
-from flask import Request, Response
+from flask import Response, current_app
 from flask.json.provider import DefaultJSONProvider
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest
 
 
 class MalformedJSON(BadRequest):
     """Raised when the body of a request is not JSON (RFC 8259) with unique names."""
 
     code_word = "malformed_json"
-
-
-class StrictRequest(Request):
-    """A request whose unreadable body is a MalformedJSON."""
-
-    def get_data(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the body; raises RequestEntityTooLarge also where its length was not declared.
-
-        Werkzeug silently cuts such a body off at the limit instead.
-        """
-        data = super().get_data(*args, **kwargs)
-        limit = self.max_content_length
-        if self.content_length is None and limit is not None and len(data) >= limit:
-            raise RequestEntityTooLarge()
-        return data
-
-    def on_json_loading_failed(self, e: ValueError | None) -> Any:
-        """Raise MalformedJSON; without `e` the body is not declared as JSON, which is a 415."""
-        if e is None:
-            return super().on_json_loading_failed(e)
-        raise MalformedJSON(f"the body is not valid JSON: {e}")
 
 
 class StrictJSON(DefaultJSONProvider):
@@ -49,7 +28,7 @@ class StrictJSON(DefaultJSONProvider):
     def response(self, *args: Any, **kwargs: Any) -> Response:
         """Return the response for the arguments of `jsonify`."""
         body = encode(self._prepare_response_obj(args, kwargs))
-        return Response(body, mimetype=self.mimetype)
+        return current_app.response_class(body, mimetype=self.mimetype)
 
 
 def encode(body: Any) -> bytes:

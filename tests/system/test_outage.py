@@ -9,11 +9,12 @@ import pytest
 from coupon_service.web import preflight
 from coupon_service.web.app import create_app
 from coupon_service.config import Config
+from coupon_service.connection import connect
 from coupon_service.keys import GROUP
 from tests.system import faults
 from tests.load import Client
 from tests.processes import gunicorn, wait_until, worker
-from tests.state import KEYS, assert_consistent
+from tests.state import KEYS, assert_consistent, drain, worker_on
 
 #: Seconds within which every answer must be there.
 LIMIT = 2.0
@@ -176,3 +177,41 @@ def test_app_boots_without_redis_and_says_what_to_start(own_server, caplog):
         preflight.check(app.extensions["coupon_service"])
     assert len(caplog.messages) == 1
     assert "flask up redis" in caplog.messages[0]
+
+
+def test_administrators_free_memory_while_the_server_has_none(own_server, coupons_with_admin):
+    client, http = own_server.client(), coupons_with_admin
+    with faults.out_of_memory(own_server):
+        for method, path in (
+            ("POST", "/A/close"), ("DELETE", "/A/users/issued"), ("DELETE", "/A/users/pending"),
+        ):
+            assert http(method, path).status_code == 200
+            assert_consistent(client, "A")
+        assert http("GET", "/A").json["state"] == "closed"
+        assert http("DELETE", "/A").status_code == 200
+    assert [line["decision"] for _, line in client.xrange(KEYS.log)] == [
+        "issued", "cancelled", "cancelled",
+    ]
+    assert list(client.scan_iter(KEYS.coupon("A") + "*")) == []
+
+
+@pytest.fixture
+def coupons_with_admin(own_server):
+    """Coupon A, issued to one user and pending for another; a call of the API as administrator."""
+    config = Config(redis_url=own_server.url, admin_token="x")
+    http, headers = create_app(config).test_client(), {"Authorization": "Bearer x"}
+    http.post("/api/coupons/register", json={"couponId": "A", "quantity": 5}, headers=headers)
+    http.post("/api/coupons/request", json={"couponId": "A", "userId": "issued"})
+    drain(own_server.client(), worker_on(connect(config, 5, 0)))
+    http.post("/api/coupons/request", json={"couponId": "A", "userId": "pending"})
+    return lambda method, path: http.open(f"/api/coupons{path}", method=method, headers=headers)
+
+
+def test_command_that_is_not_allowed_is_no_outage(own_server, api, caplog):
+    api.post("/api/coupons/register", json={"couponId": "A", "quantity": 9})
+    own_server.client().execute_command("ACL", "SETUSER", "default", "-evalsha", "-eval")
+    answer = ask(api, "u")
+    assert (answer.status_code, answer.json["code"]) == (500, "misconfigured")
+    assert [line for line in caplog.messages if "NOPERM" in line or "no permissions" in line]
+    assert not [line for line in caplog.messages if "waiting for redis" in line]
+    assert api.get("/api/coupons/A").status_code == 200

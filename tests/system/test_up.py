@@ -117,11 +117,12 @@ def test_closed_terminal_stops_everything(tmp_path, launch):
 
 @pytest.mark.parametrize(
     "delay, number",
-    [(0.2, signal.SIGINT), (0.3, signal.SIGTERM), (0.4, signal.SIGHUP), (0.5, signal.SIGINT),
-     (0.6, signal.SIGTERM)],
+    [(0, signal.SIGINT), (0.02, signal.SIGTERM), (0.1, signal.SIGHUP), (0.2, signal.SIGINT),
+     (0.4, signal.SIGTERM)],
 )
 def test_signal_while_the_processes_start_leaves_nothing(up, delay, number):
     running = up()
+    wait_until(lambda: running.output(), "the first line")
     time.sleep(delay)
     running.signal(number)
     running.wait()
@@ -202,3 +203,36 @@ def test_private_server_keeps_its_data_and_evicts_nothing(up):
     assert settings == {
         "appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction",
     }
+
+
+def test_outside_the_project_is_one_clear_line(tmp_path, launch):
+    process = launch(Process([FLASK, "up"], tmp_path / "log", tmp_path).start())
+    assert process.wait() == 1
+    assert process.output() == (
+        "Error: there is no Procfile here: run this in the folder of the project\n"
+    )
+
+
+def test_commands_beside_it_find_its_server(up, tmp_path):
+    running = up()
+    wait_until(lambda: listens(running.port), "the API to listen")
+    running.issue("u")
+    result = subprocess.run(
+        [FLASK, "coupons", "list"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert result.stderr == f"REDIS_URL is not set: using redis://{HOST}:{running.redis_port}/0\n"
+    assert result.stdout.splitlines()[1].split()[:2] == ["A", "open"]
+    running.signal(signal.SIGTERM)
+    running.wait()
+    assert not (tmp_path / "instance" / "redis-url").exists()
+
+
+def test_sigint_stops_it_also_where_it_was_ignored_before(tmp_path, launch):
+    """As a shell starts a background job of a script."""
+    up = Up(tmp_path)
+    up.command = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *up.command]
+    launch(up).start()
+    wait_until(lambda: "the admin token is" in up.output(), "the first line")
+    up.signal(signal.SIGINT)
+    assert up.wait() == 130
+    up.assert_nothing_left()

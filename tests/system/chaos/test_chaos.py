@@ -8,12 +8,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from coupon_service.keys import GROUP
 from tests.system.chaos.clients import Clients
 from tests.system.chaos.lives import Lives
 from tests.system.chaos.proxy import Proxy
 from tests.processes import gunicorn, wait_until, worker
 from tests.state import KEYS, assert_consistent, everything
+from tests.system.pair import Pair
 
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(1_000_000))
 SECONDS = float(os.environ.get("CHAOS_SECONDS") or 12)
@@ -25,8 +28,8 @@ CLAIM_IDLE_MS = 400
 class Chaos:
     """The processes, and what is done to them."""
 
-    def __init__(self, server, proxy, folder, launch):
-        self.server, self.proxy, self.folder, self.launch = server, proxy, folder, launch
+    def __init__(self, pair, proxy, folder, launch):
+        self.pair, self.proxy, self.folder, self.launch = pair, proxy, folder, launch
         self.random = random.Random(SEED)
         self.counts = Counter()
         self.api, self.url = gunicorn(
@@ -38,6 +41,7 @@ class Chaos:
         self.faults = {
             self.kill_worker: 4, self.kill_api_worker: 2, self.kill_server: 1,
             self.stop_worker: 3, self.flush_scripts: 2, self.kill_connections: 2,
+            self.demote_server: 1,
         }
 
     def _worker(self):
@@ -63,8 +67,12 @@ class Chaos:
             os.kill(int(self.random.choice(children)), signal.SIGKILL)
 
     def kill_server(self):
-        self.server.stop()
-        self.server.start()
+        self.pair.kill_primary()
+
+    def demote_server(self):
+        """It lives on as a replica, with the connections of the others."""
+        self.pair.demote()
+        self.proxy.server_port = self.pair.primary.port
 
     def stop_worker(self):
         """Past the claim time, so that another worker takes its entries over."""
@@ -73,11 +81,11 @@ class Chaos:
         self.stopped[process] = time.monotonic() + 3 * CLAIM_IDLE_MS / 1000
 
     def flush_scripts(self):
-        with self.server.client() as client:
+        with self.pair.client() as client:
             client.script_flush()
 
     def kill_connections(self):
-        with self.server.client() as client:
+        with self.pair.client() as client:
             client.client_kill_filter(_type="normal", skipme=True)
 
     def wake(self, everybody=False):
@@ -126,12 +134,19 @@ def check(client, clients):
                 assert mark.split(" ")[0] == key, "issued for another request than was accepted"
 
 
-def test_promise_holds_while_everything_breaks(own_server, launch, tmp_path, capsys):
+@pytest.fixture
+def pair(tmp_path):
+    pair = Pair(tmp_path)
+    yield pair
+    pair.stop()
+
+
+def test_promise_holds_while_everything_breaks(pair, launch, tmp_path, capsys):
     odds = {"lose": 0.01, "reset": 0.005, "stall": 0.003}
-    with Proxy(own_server.port, SEED, **odds) as proxy:
-        chaos = Chaos(own_server, proxy, tmp_path, launch)
+    with Proxy(pair.primary.port, SEED, **odds) as proxy:
+        chaos = Chaos(pair, proxy, tmp_path, launch)
         clients = Clients(chaos.url, SEED, CONNECTIONS, QUANTITY, TOKEN)
-        lives = Lives(chaos.url, own_server, SEED, TOKEN)
+        lives = Lives(chaos.url, pair, SEED, TOKEN)
         clients.start()
         lives.start()
         end = time.monotonic() + SECONDS
@@ -142,7 +157,7 @@ def test_promise_holds_while_everything_breaks(own_server, launch, tmp_path, cap
         chaos.calm()
         clients.finish()
         lives.finish()
-        client = own_server.client()
+        client = pair.client()
         report = {
             "seed": SEED, "seconds": SECONDS, "coupons": len(clients.answers),
             **clients.counts, **lives.counts, **chaos.counts, **proxy.counts,

@@ -1,0 +1,68 @@
+"""A primary that is demoted behind its address, and lives on with our connections."""
+
+from contextlib import contextmanager
+
+import pytest
+
+from coupon_service.config import Config
+from coupon_service.web.app import create_app
+from tests.processes import wait_until, worker
+from tests.state import KEYS, assert_consistent
+from tests.system.chaos.proxy import Proxy
+from tests.system.pair import Pair
+
+
+@pytest.fixture
+def pair(tmp_path):
+    pair = Pair(tmp_path)
+    yield pair
+    pair.stop()
+
+
+@pytest.fixture
+def proxy(pair):
+    """A proxy whose new connections lead to the primary."""
+    with Proxy(pair.primary.port, seed=1) as proxy:
+        yield proxy
+
+
+@contextmanager
+def connections_kept(server):
+    before = {each["id"] for each in server.client().client_list(_type="normal")}
+    yield
+    assert before & {each["id"] for each in server.client().client_list(_type="normal")}
+
+
+def fail_over(pair, proxy):
+    with connections_kept(pair.primary):
+        pair.demote()
+    proxy.server_port = pair.primary.port
+
+
+def ask(api, user):
+    return api.post("/api/coupons/request", json={"couponId": "A", "userId": user})
+
+
+def test_api_finds_the_new_primary_without_a_restart(pair, proxy):
+    api = create_app(Config(redis_url=proxy.url, admin_token="x")).test_client()
+    register = {"json": {"couponId": "A", "quantity": 9}, "headers": {"Authorization": "Bearer x"}}
+    assert api.post("/api/coupons/register", **register).status_code == 200
+    assert ask(api, "before").status_code == 200
+    fail_over(pair, proxy)
+    assert ask(api, "after").status_code == 200
+    fail_over(pair, proxy)
+    assert api.post("/api/coupons/register", **register).status_code == 200
+    assert api.post("/api/coupons/A/close", **register).status_code == 200
+    assert pair.client().hkeys(KEYS.pending("A")) == ["before", "after"]
+
+
+def test_worker_finds_the_new_primary_without_a_restart(pair, proxy, launch, tmp_path):
+    process = launch(worker(proxy.url, tmp_path / "worker.log"))
+    api = create_app(Config(redis_url=proxy.url)).test_client()
+    api.post("/api/coupons/register", json={"couponId": "A", "quantity": 9})
+    for user in ("u1", "u2", "u3"):
+        assert ask(api, user).status_code == 200
+        wait_until(lambda: pair.client().exists(KEYS.user("A", user)), "the decision")
+        fail_over(pair, proxy)
+    assert process.popen.poll() is None
+    assert_consistent(pair.client(), "A")

@@ -6,15 +6,15 @@ import signal
 import socket
 import sys
 import time
+from threading import Thread
 
 from redis.exceptions import RedisError
 
 from coupon_service.circuit_breaker import Outage
 from coupon_service.config import from_environment
-from coupon_service.connection import connect
 from coupon_service.errors import ConfigError
-from coupon_service.installation import Installation
-from coupon_service.migration import UnknownFormat
+from coupon_service.installation import Installation, Partitions
+from coupon_service.migration import UnusableData
 from coupon_service.stream import Entry, RequestStream
 
 #: Milliseconds of one blocking read, and the longest that a signal has to wait.
@@ -45,7 +45,8 @@ class Worker:
         self._migration = installation.migration
         self._scripts = installation.worker_scripts
         self.stopping = False
-        self._outage = Outage()
+        self._outage = Outage(installation.label)
+        self._label = installation.label
         self._migrated = False
         #: The server may have given this consumer entries in a reply that was lost: those after
         #: this id are read again. None: there are none.
@@ -59,10 +60,10 @@ class Worker:
         """Decide requests until `stopping` is set; wait through every failure of Redis.
 
         Raises:
-            UnknownFormat: the data was written by a later version.
+            UnusableData: the data was written by a later version, or with other partitions.
         """
         consumer = self._stream.consumer
-        log.info("worker starts consumer=%s", consumer)
+        log.info("worker starts consumer=%s%s", consumer, self._label)
         while not self.stopping:
             try:
                 if not self._migrated:
@@ -73,7 +74,7 @@ class Worker:
                 if self.stopping:
                     return
                 self.wait_out(error)
-        log.info("worker stops consumer=%s", consumer)
+        log.info("worker stops consumer=%s%s", consumer, self._label)
         if not self._outage.ongoing:
             self._leave(consumer)
 
@@ -139,6 +140,43 @@ class Worker:
             time.sleep(0.05)
 
 
+class Crew:
+    """The workers of one process: one for each partition that it serves."""
+
+    def __init__(self, workers: list[Worker]) -> None:
+        self._workers = workers
+        self._failures: list[BaseException] = []
+
+    def stop(self) -> None:
+        """Let each worker finish its batch."""
+        for worker in self._workers:
+            worker.stopping = True
+
+    def run(self) -> None:
+        """Run all until they are stopped: one alone in this thread, several in a thread each, so
+        that an outage of one partition delays no other.
+
+        Raises:
+            UnusableData: see `Worker.run`. Whatever ends one worker ends all.
+        """
+        if len(self._workers) == 1:
+            return self._workers[0].run()
+        threads = [Thread(target=self._run, args=(worker,)) for worker in self._workers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self._failures:
+            raise self._failures[0]
+
+    def _run(self, worker: Worker) -> None:
+        try:
+            worker.run()
+        except BaseException as error:
+            self._failures.append(error)
+            self.stop()
+
+
 def main() -> None:
     """Run a worker with the settings of the environment until SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -151,19 +189,19 @@ def main() -> None:
         # A read blocks inside the server, so its reply comes that much later. The loop itself
         # tries again after an error: a retry below it would only delay the answer to a signal.
         timeout = config.redis_timeout + BLOCK_MS / 1000
-        worker = Worker(Installation(config, connect(config, timeout, retries=0)))
+        crew = Crew([
+            Worker(installation) for installation in Partitions(config, None, timeout, retries=0)
+            if not config.worker_partitions or installation.partition in config.worker_partitions
+        ])
     except ConfigError as error:
         sys.exit(str(error))
 
-    def stop(*_: object) -> None:
-        worker.stopping = True
-
     # The handler sets a flag and no more, because an exception here could leave a reply unread.
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, lambda *_: crew.stop())
+    signal.signal(signal.SIGINT, lambda *_: crew.stop())
     try:
-        worker.run()
-    except UnknownFormat as error:
+        crew.run()
+    except UnusableData as error:
         sys.exit(str(error))
 
 

@@ -25,7 +25,9 @@ _ASK_AGAIN = "the service cannot use its data at the moment, ask again"
 class Outage:
     """Logs the first failure of an outage, and its length when it is over."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str = "") -> None:
+        """`label` is put into the log lines to say which of several servers is meant."""
+        self._label = label
         self._since: float | None = None
 
     @property
@@ -37,13 +39,13 @@ class Outage:
         """Note a failure; only the first one since `end` is logged."""
         if not self.ongoing:
             self._since = time.monotonic()
-            log.error("waiting for redis error=%s", error)
+            log.error("waiting for redis%s error=%s", self._label, error)
 
     def end(self) -> None:
         """Note that Redis has answered."""
         since, self._since = self._since, None
         if since is not None:
-            log.warning("redis is back after %.1f s", time.monotonic() - since)
+            log.warning("redis is back after %.1f s%s", time.monotonic() - since, self._label)
 
 
 class CircuitBreaker(Outage):
@@ -56,8 +58,8 @@ class CircuitBreaker(Outage):
     change.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, label: str = "") -> None:
+        super().__init__(label)
         self._probe_at: float | None = None
 
     def __enter__(self) -> None:

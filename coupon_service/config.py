@@ -11,6 +11,8 @@ from coupon_service.errors import ConfigError
 DEFAULT_PORT = 8080
 DEFAULT_REDIS_PORT = 6379
 DEFAULT_REDIS_URL = f"redis://localhost:{DEFAULT_REDIS_PORT}/0"
+#: Partitions of a cluster unless another number is set, and the largest number.
+CLUSTER_PARTITIONS, MAX_PARTITIONS = 16, 1024
 #: Seconds: a hundred years.
 MAX_RETENTION = 100 * 366 * 86_400
 
@@ -25,8 +27,16 @@ class Config:
     redis_timeout: float = 0.8
     #: Whether the certificate of a rediss:// server is checked.
     redis_verify: bool = True
-    #: Connections that one process has at the most, 2 or more.
+    #: Connections that one process has at the most for each partition, 2 or more.
     redis_connections: int = 32
+    #: The password of the Sentinels themselves; empty: they have none.
+    sentinel_password: str = ""
+    #: Number of partitions over which the coupons are spread. It cannot be changed later.
+    partitions: int = 1
+    #: Replicas that must have an admitted request before it is answered "accepted".
+    replicas: int = 0
+    #: Seconds to wait for them; less than redis_timeout.
+    replicas_timeout: float = 0.4
     #: Seconds for which a coupon can be looked at after it has expired.
     retention: float = 7 * 86_400
     #: The password of administrators; empty: nobody can do what only they may.
@@ -41,6 +51,19 @@ class Config:
     claim_idle_ms: int = 15_000
     #: Name of this worker in its consumer group; empty: host name and process id.
     consumer: str = ""
+    #: Partitions that this worker serves; empty: all.
+    worker_partitions: tuple[int, ...] = ()
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the partitions are spread over the nodes of a Redis Cluster."""
+        return is_cluster(self.redis_url)
+
+    def prefix(self, partition: int) -> str:
+        """Return what stands before the keys of a partition: a hash tag, but for the only one."""
+        if self.partitions == 1 and not self.is_cluster:
+            return self.key_prefix
+        return f"{self.key_prefix}{{{partition}}}:"
 
 
 def from_environment() -> Config:
@@ -60,8 +83,13 @@ def from_environment() -> Config:
 
 def _read(env: Env) -> Config:
     env.read_env(os.path.join(os.getcwd(), ".env"), recurse=False)
-    return Config(
-        redis_url=env.str("REDIS_URL", DEFAULT_REDIS_URL) or DEFAULT_REDIS_URL,
+    url = env.str("REDIS_URL", DEFAULT_REDIS_URL) or DEFAULT_REDIS_URL
+    partitions = env.int(
+        "COUPON_PARTITIONS", CLUSTER_PARTITIONS if is_cluster(url) else Config.partitions,
+        validate=validate.Range(1, MAX_PARTITIONS),
+    )
+    config = Config(
+        redis_url=url,
         key_prefix=env.str("COUPON_KEY_PREFIX", Config.key_prefix),
         redis_timeout=env.float(
             "COUPON_REDIS_TIMEOUT", Config.redis_timeout, validate=validate.Range(min=0.01)
@@ -86,7 +114,39 @@ def _read(env: Env) -> Config:
             "COUPON_CLAIM_IDLE_MS", Config.claim_idle_ms, validate=validate.Range(min=1)
         ),
         consumer=env.str("COUPON_CONSUMER", Config.consumer),
+        sentinel_password=env.str("COUPON_SENTINEL_PASSWORD", Config.sentinel_password),
+        partitions=partitions,
+        worker_partitions=_numbers(env.str("COUPON_WORKER_PARTITIONS", ""), partitions),
+        replicas=env.int("COUPON_REPLICAS", Config.replicas, validate=validate.Range(min=0)),
+        replicas_timeout=env.float(
+            "COUPON_REPLICAS_TIMEOUT", Config.replicas_timeout, validate=validate.Range(min=0.001)
+        ),
     )
+    if config.replicas and config.replicas_timeout >= config.redis_timeout:
+        raise ConfigError("COUPON_REPLICAS_TIMEOUT must be less than COUPON_REDIS_TIMEOUT, after "
+                          "which the reply is given up")
+    if "{" in config.key_prefix and config.prefix(0) != config.key_prefix:
+        raise ConfigError("COUPON_KEY_PREFIX must have no { where partitions have hash tags")
+    return config
+
+
+def is_cluster(url: str) -> bool:
+    """Whether the URL is that of a Redis Cluster."""
+    return url.partition("://")[0].endswith("+cluster")
+
+
+def _numbers(given: str, partitions: int) -> tuple[int, ...]:
+    """Read numbers of partitions such as `0-7,12`."""
+    numbers = set[int]()
+    for part in filter(None, given.split(",")):
+        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        first, last = (found[1], found[2] or found[1]) if found else ("0", "-1")
+        numbers |= set(chosen := range(int(first), int(last) + 1))
+        if not chosen or chosen[-1] >= partitions:
+            raise ConfigError(
+                f"COUPON_WORKER_PARTITIONS: {part!r} is not within 0-{partitions - 1}"
+            )
+    return tuple(sorted(numbers))
 
 
 def _origins(given: list[str]) -> list[str]:

@@ -5,22 +5,67 @@ from urllib.parse import urlsplit
 
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import ConstantBackoff
-from redis.exceptions import ReadOnlyError
+from redis.connection import Connection, parse_url
+from redis.exceptions import (
+    ClusterDownError,
+    ConnectionError,
+    MovedError,
+    ResponseError,
+)
 from redis.retry import Retry
 
+from coupon_service import topology
 from coupon_service.config import Config
-from coupon_service.errors import ConfigError
+from coupon_service.errors import ConfigError, is_read_only
 
 
-def connect(config: Config, timeout: float | None = None, retries: int = 1) -> Redis:
+class NotPrimary(ConnectionError):
+    """Raised when a server says that it is not, or not any more, the primary of what is asked."""
+
+
+class PrimaryConnection:
+    """What is added to a connection of redis-py so that it leads to the primary.
+
+    Where that is is asked whenever it connects, also after a time-out. A server that says it is not
+    the primary ends the connection and what was under way on it, as if it were lost: so one retry
+    finds the new primary, and no pipeline keeps the errors of the old one among its replies.
+    """
+
+    host: str
+    port: int
+
+    def __init__(self, locate: topology.Locate | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._locate = locate
+
+    def _connect(self) -> Any:
+        if self._locate:
+            self.host, self.port = self._locate((self.host, self.port))
+        return super()._connect()  # type: ignore[misc]
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        """Return a reply, as the connection of redis-py does."""
+        try:
+            return super().read_response(*args, **options)  # type: ignore[misc]
+        except ResponseError as error:
+            if not isinstance(error, (MovedError, ClusterDownError)) and not is_read_only(error):
+                raise
+            self.disconnect()  # type: ignore[attr-defined]
+            raise NotPrimary(str(error)) from error
+
+
+def connect(
+    config: Config, timeout: float | None = None, retries: int = 1, partition: int = 0
+) -> Redis:
     """Make a client of the Redis in the settings; nothing is sent until its first command.
 
     Args:
-        config: redis_url (`redis://`, `rediss://` or `unix://`), redis_timeout, redis_verify,
-            redis_connections.
+        config: redis_url (see `topology.parse` for what redis-py does not know), redis_timeout,
+            redis_verify, redis_connections, sentinel_password.
         timeout: seconds to wait for a connection and for each reply; None: redis_timeout.
         retries: how often a command is sent again when a connection breaks or a reply does
             not come. Each script can be repeated, see the replay line in its header.
+        partition: the partition to whose primary the connections of a cluster lead.
 
     Returns:
         A client that is safe to share between threads and across forks.
@@ -29,39 +74,64 @@ def connect(config: Config, timeout: float | None = None, retries: int = 1) -> R
         ConfigError: the URL cannot be understood.
     """
     timeout = config.redis_timeout if timeout is None else timeout
-    # Nothing is sent at connecting: one more reply to wait for is time in an outage.
-    options: dict[str, Any] = {"driver_info": None}
-    if config.redis_url.startswith("rediss:"):
-        # But over TLS 1.3 the server sends tickets after its handshake. redis-py would take them
-        # for an unexpected reply, and give the connection up, if it had not waited for another.
-        options = {} if config.redis_verify else {"ssl_cert_reqs": "none"}
     try:
-        pool = BlockingConnectionPool.from_url(
-            config.redis_url,
-            max_connections=config.redis_connections,
-            timeout=timeout,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            # A primary that became a replica keeps our connections: find the new one.
-            retry_on_error=[ReadOnlyError],
-            # Stated, because from_url alone would not retry and Redis() would, ten times.
+        found = topology.parse(config.redis_url)
+        options = _options(found.url if found else config.redis_url, config, timeout)
+        base = options.pop("connection_class", Connection)
+        pool: Any = BlockingConnectionPool(  # type: ignore[no-untyped-call]
+            connection_class=type(f"Primary{base.__name__}", (PrimaryConnection, base), {}),
+            locate=_locate(found, config, timeout, partition, options) if found else None,
+            # Stated, because a pool alone would not retry and Redis() would, ten times.
             retry=Retry(ConstantBackoff(0.05), retries),
-            protocol=2,
-            decode_responses=True,
-            # Other producers may put any bytes on the stream: one must not make a batch
-            # unreadable.
-            encoding_errors="surrogateescape",
-            **options,
+            **{"max_connections": config.redis_connections, "timeout": timeout, **options},
         )
-        # redis-py looks at the query only when it connects, and takes a name for database 0.
+        # redis-py looks at the query of the URL only when it connects.
         pool.connection_class(**pool.connection_kwargs)
-        path = urlsplit(config.redis_url).path.strip("/")
-        if path and not config.redis_url.startswith("unix:"):
-            int(path)
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            "REDIS_URL must be like redis://localhost:6379/0, rediss://… or unix://… "
-            f"({error})"
+            "REDIS_URL must be like redis://localhost:6379/0, rediss://…, unix://…, "
+            f"redis+sentinel://host,host/name/0 or redis+cluster://host,host ({error})"
         ) from None
     client: Redis = Redis(connection_pool=pool)
     return client
+
+
+def _options(url: str, config: Config, timeout: float) -> dict[str, Any]:
+    database = urlsplit(url).path.strip("/")
+    if database and not url.startswith("unix:"):
+        int(database)  # redis-py takes a name for database 0
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "protocol": 2,
+        "decode_responses": True,
+        # Other producers may put any bytes on the stream: one must not make a batch unreadable.
+        "encoding_errors": "surrogateescape",
+    }
+    if not url.startswith("rediss:"):
+        # Nothing is sent at connecting: one more reply to wait for is time in an outage. But over
+        # TLS 1.3 the server sends tickets after its handshake, which redis-py would take for an
+        # unexpected reply, and give the connection up, if it had not waited for another.
+        options["driver_info"] = None
+    elif not config.redis_verify:
+        options["ssl_cert_reqs"] = "none"
+    return {**options, **parse_url(url)}  # type: ignore[no-untyped-call]
+
+
+def _locate(
+    found: topology.Topology, config: Config, timeout: float, partition: int,
+    options: dict[str, Any],
+) -> topology.Locate:
+    """Where the primary is must be known long before a reply of it is given up."""
+    asked = {
+        name: value for name, value in options.items() if name.startswith("ssl_")
+    } | {
+        "ssl": found.url.startswith("rediss:"), "protocol": 2, "decode_responses": True,
+        "socket_timeout": timeout / 2, "socket_connect_timeout": timeout / 2,
+        "retry": Retry(ConstantBackoff(0), 0),
+    }
+    if found.kind == "sentinel":
+        password = config.sentinel_password or None
+        return topology.ask_sentinels(found, password=password, **asked)
+    asked |= {name: options[name] for name in ("username", "password") if name in options}
+    return topology.ask_nodes(found, config.prefix(partition), **asked)

@@ -56,16 +56,26 @@ class Coupons:
         Raises:
             QuantityTooLow, InvalidWindow, BeingRemoved: one is refused; nothing was changed.
         """
-        ids = ", ".join(registration.coupon_id for registration in registrations[:9])
-        with corrupt_data_of(ids), self._bulkhead:
-            status, *reply = self._scripts.register(registrations)
-        if status != "registered":
-            raise _REGISTER_REFUSALS[status](*reply)
+        reply = self._register(registrations)
         names = ("quantity", "stock", "requested")
         return [
             {"couponId": registration.coupon_id, **dict(zip(names, reply[3 * row:], strict=False))}
             for row, registration in enumerate(registrations)
         ]
+
+    def check(self, *registrations: Registration) -> None:
+        """Raise what `register` would raise now, and change nothing."""
+        self._register(registrations, only_check=True)
+
+    def _register(
+        self, registrations: tuple[Registration, ...], only_check: bool = False
+    ) -> list[int]:
+        ids = ", ".join(registration.coupon_id for registration in registrations[:9])
+        with corrupt_data_of(ids), self._bulkhead:
+            status, *reply = self._scripts.register(registrations, only_check)
+        if status != "registered":
+            raise _REGISTER_REFUSALS[status](*reply)
+        return reply
 
     def request(self, coupon_id: str, user_id: str, request_id: str) -> dict[str, Any]:
         """Request one coupon for a user.

@@ -16,7 +16,8 @@ _OUTAGES = (
     redis_errors.NoScriptError,
     redis_errors.OutOfMemoryError,
     redis_errors.ReadOnlyError,
-    redis_errors.TryAgainError,
+    redis_errors.TryAgainError,  # and AskError: the slot of these keys is moving
+    redis_errors.AskError,
 )
 #: The same where it has none, and for Redis before 7, which hides the code of an error that
 #: occurs inside a script in the text.

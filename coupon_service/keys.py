@@ -20,12 +20,14 @@ class Keys:
 
     `coupons` is a sorted set of the ids of the registered coupons, all with score 0; `removals`
     one of couponId to the instant (ms since 1970) from which the coupon is to be removed;
-    `format` the number of the data format; `migrated` what `coupons` becomes, see migration.py.
+    `format` the number of the data format; `partitions` how many partitions there are, where that
+    is more than one, in each of them; `migrated` what `coupons` becomes, see migration.py.
     """
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
         self.format = f"{prefix}coupons:format"
+        self.partitions = f"{prefix}coupons:partitions"
         self.coupons = f"{prefix}coupons"
         self.migrated = f"{prefix}coupons:migrated"
         self.removals = f"{prefix}coupons:removals"

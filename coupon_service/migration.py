@@ -10,6 +10,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
+from coupon_service.config import Config
 from coupon_service.keys import Keys
 from coupon_service.scripts import WorkerScripts
 
@@ -19,31 +20,52 @@ FORMAT = 2
 PAGE = 500
 
 
-class UnknownFormat(Exception):
-    """Raised when the data was written by a later version."""
+class UnusableData(Exception):
+    """Raised when the data was written by a later version, or with other partitions."""
 
 
 class Migration:
     """Every method raises `redis.exceptions.RedisError`; it can then be called again."""
 
-    def __init__(self, client: Redis, keys: Keys, scripts: WorkerScripts) -> None:
+    def __init__(
+        self, client: Redis, keys: Keys, scripts: WorkerScripts, config: Config
+    ) -> None:
         self._client: Any = client
         self._keys = keys
         self._scripts = scripts
+        self._config = config
 
     def check(self) -> bool:
-        """Return whether the data is of this version's format.
+        """Return whether the data is of this version's format; record the number of partitions.
 
         Raises:
-            UnknownFormat: it was written by a later version.
+            UnusableData: it was written by a later version, or with other partitions.
         """
+        self._check_partitions()
         stored = self._client.get(self._keys.format)
         if stored not in (None, str(FORMAT)):
-            raise UnknownFormat(
+            raise UnusableData(
                 f"the data is of format {stored}, this version knows {FORMAT}: use the version "
                 "that wrote it"
             )
         return stored is not None
+
+    def _check_partitions(self) -> None:
+        config, count = self._config, self._config.partitions
+        if config.prefix(0) == config.key_prefix:
+            stored = self._client.get(Keys(f"{config.key_prefix}{{0}}:").partitions) or count
+        else:
+            with suppress(OutOfMemoryError):
+                self._client.set(self._keys.partitions, count, nx=True)
+            stored = self._client.get(self._keys.partitions) or count
+            alone = Keys(config.key_prefix)
+            if not config.is_cluster and self._client.exists(alone.format, alone.coupons):
+                stored = 1
+        if int(stored) != count:
+            raise UnusableData(
+                f"the data has {stored} partitions and COUPON_PARTITIONS is {count}: set it to "
+                f"{stored}, or use an empty Redis or another COUPON_KEY_PREFIX"
+            )
 
     def run(self) -> int:
         """Convert what is of format 1; any number of processes may do so at the same time.
@@ -52,7 +74,7 @@ class Migration:
             How many coupons were converted.
 
         Raises:
-            UnknownFormat: the data was written by a later version.
+            UnusableData: see `check`.
         """
         count = 0
         if self.check():

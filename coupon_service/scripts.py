@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.commands.core import Script
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from coupon_service.errors import is_read_only
+from coupon_service.config import Config
 from coupon_service.keys import GROUP, Keys
 
 #: What of a coupon's window can be registered, in the order of register.lua's arguments.
@@ -42,9 +42,6 @@ class Request(NamedTuple):
     entry_id: str = ""
 
 
-#: How often a call is made: two servers, the old primary and the new one, may lack the script.
-ATTEMPTS = 4
-
 #: The keys and the arguments of one call of a script.
 Call = tuple[list[str], list[str | int]]
 
@@ -71,54 +68,55 @@ class Scripts:
 
     def call(self, name: str, keys: list[str], args: Sequence[str | int] = ()) -> Any:
         """Run the script `name` and return its reply."""
-        [reply] = self._run(name, [(keys, list(args))])
+        [reply], _ = self._run(name, [(keys, list(args))])
         if isinstance(reply, RedisError):
             raise reply
         return reply
 
     def call_by_coupon(
-        self, name: str, requests: Sequence[Request], call: Callable[[str, list[Request]], Call]
-    ) -> list[Any]:
+        self, name: str, requests: Sequence[Request], call: Callable[[str, list[Request]], Call],
+        wait: tuple[int, int] | None = None,
+    ) -> tuple[list[Any], Any]:
         """Run a script that takes many requests for one coupon, for all coupons in one round trip.
 
         Args:
             requests: for any coupons, in any order.
             call: makes the keys and arguments for the requests for one coupon.
+            wait: arguments of a WAIT after the calls: number of replicas, milliseconds.
 
         Returns:
-            The reply to each request, in their order; where the call for a coupon failed, the
-            error for each of its requests.
+            The reply to each request, in their order, where the call for a coupon failed, the
+            error for each of its requests; and the reply to WAIT, or None.
         """
         rows: dict[str, list[int]] = {}
         for row, request in enumerate(requests):
             rows.setdefault(request.coupon_id, []).append(row)
         calls = [call(coupon_id, [requests[row] for row in rows[coupon_id]]) for coupon_id in rows]
-        replies = self._run(name, calls)
+        replies, replicas = self._run(name, calls, wait)
         given: list[Any] = [None] * len(requests)
         for its_rows, reply in zip(rows.values(), replies, strict=True):
             each = reply if isinstance(reply, list) else [reply] * len(its_rows)
             for row, answer in zip(its_rows, each, strict=True):
                 given[row] = answer
-        return given
+        return given, replicas
 
-    def _run(self, name: str, calls: list[Call]) -> list[Any]:
-        """Make the calls in one round trip; return the reply or the error of each."""
-        script, replies = self._script(name), []
-        for _ in range(ATTEMPTS):
-            with self._client.pipeline(transaction=False) as pipeline:
-                for keys, args in calls:
-                    pipeline.evalsha(script.sha, len(keys), *keys, *map(str, args))
-                replies = pipeline.execute(raise_on_error=False)
-            if any(map(is_read_only, replies)):
-                # Not the primary any more. It keeps our connections, while its address may lead
-                # to the new primary by now.
-                self._client.connection_pool.disconnect(inuse_connections=False)
-            elif any(isinstance(reply, NoScriptError) for reply in replies):
-                # New to this server, or flushed: the calls that it did run are repeated.
-                self._client.script_load(script.script)
-            else:
-                break
-        return replies
+    def _run(
+        self, name: str, calls: list[Call], wait: tuple[int, int] | None = None
+    ) -> tuple[list[Any], Any]:
+        """Make the calls in one round trip; return the reply or the error of each, and of WAIT."""
+        script = self._script(name)
+        client: Any = self._client
+        with client.pipeline(transaction=False) as pipeline:
+            for keys, args in calls:
+                pipeline.evalsha(script.sha, len(keys), *keys, *map(str, args))
+            if wait:
+                pipeline.execute_command("WAIT", *wait)
+            replies = pipeline.execute(raise_on_error=False)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            # New to this server, or flushed: the calls that it did run are repeated.
+            self._client.script_load(script.script)
+            return self._run(name, calls, wait)
+        return replies[:len(calls)], replies[-1] if wait else None
 
     def _script(self, name: str) -> Script:
         if name not in self._registered:
@@ -129,13 +127,19 @@ class Scripts:
 class CouponScripts:
     """The scripts behind the two endpoints of users and front ends."""
 
-    def __init__(self, scripts: Scripts, retention: float) -> None:
-        """`retention`: seconds for which a coupon is kept after it has expired."""
+    def __init__(self, scripts: Scripts, config: Config) -> None:
         self._scripts = scripts
-        self._retention_ms = int(retention * 1000)
+        self._retention_ms = int(config.retention * 1000)
+        self._replicas = config.replicas
+        self._wait = (config.replicas, int(config.replicas_timeout * 1000))
 
-    def register(self, registrations: Sequence[Registration]) -> list[Any]:
+    def register(
+        self, registrations: Sequence[Registration], only_check: bool = False
+    ) -> list[Any]:
         """Register coupons, all of them or none.
+
+        Args:
+            only_check: whether nothing is changed: what is returned says whether it could be.
 
         Returns:
             [registered], then quantity, stock and requested of each as they are afterwards; or
@@ -144,7 +148,7 @@ class CouponScripts:
         """
         keys = self._scripts.keys
         names = [keys.coupons, keys.removals, keys.requests]
-        values: list[str | int] = [self._retention_ms]
+        values: list[str | int] = [self._retention_ms, int(only_check)]
         for coupon_id, quantity, window in registrations:
             names += [keys.coupon(coupon_id), keys.stock(coupon_id), keys.requested(coupon_id)]
             values += [coupon_id, quantity]
@@ -161,7 +165,8 @@ class CouponScripts:
             For each, in order: [accepted], [sold_out], [closed], [unknown_coupon],
             [not_open, opensAt (ms), ms until then],
             [duplicate, pending or issued, request id that holds the place], or the error that
-            the requests for this coupon have met.
+            the requests for this coupon have met: also when it was accepted, and fewer replicas
+            have that than must.
         """
         keys = self._scripts.keys
 
@@ -174,7 +179,12 @@ class CouponScripts:
                 *(keys.user(coupon_id, request.user_id) for request in requests),
             ], [coupon_id, *chain.from_iterable(request[1:3] for request in requests)]
 
-        return self._scripts.call_by_coupon("admit", requests, call)
+        wait = self._wait if self._replicas else None
+        replies, replicas = self._scripts.call_by_coupon("admit", requests, call, wait)
+        if not wait or isinstance(replicas, int) and replicas >= self._replicas:
+            return replies
+        error = ResponseError(f"NOREPLICAS {replicas} replicas, not {self._replicas}, have it")
+        return [error if reply == ["accepted"] else reply for reply in replies]
 
 
 class WorkerScripts:
@@ -204,7 +214,8 @@ class WorkerScripts:
                 *(keys.user(coupon_id, request.user_id) for request in requests),
             ], [coupon_id, GROUP, *chain.from_iterable(request[1:] for request in requests)]
 
-        return self._scripts.call_by_coupon("issue", requests, call)
+        replies, _ = self._scripts.call_by_coupon("issue", requests, call)
+        return replies
 
     def dead_letter(self, entry_id: str, fields: dict[str, str], reason: str) -> bool:
         """Move an entry to the stream of dead letters, its fields as JSON.

@@ -1,5 +1,6 @@
 """One `client` fixture on two servers: fakeredis, and a real one that must be there in CI."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import fakeredis
@@ -9,13 +10,14 @@ from redis import Redis
 
 from coupon_service.config import Config
 from coupon_service.connection import connect
-from coupon_service.coupons import Coupons
 from coupon_service.web.app import create_app
 from tests.processes import Process, Server
-from tests.state import coupons_on, worker_on
+from tests.state import PARTITIONS, AllCoupons, config_with, coupons_on, worker_on
 from worker import Worker
 
-CONFIG = Config()
+CONFIG = config_with()
+# Also for the processes that the tests start.
+os.environ["COUPON_PARTITIONS"] = str(PARTITIONS)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +53,7 @@ def client(request: pytest.FixtureRequest) -> Redis:
 
 
 @pytest.fixture
-def coupons(client: Redis) -> Coupons:
+def coupons(client: Redis) -> AllCoupons:
     return coupons_on(client)
 
 

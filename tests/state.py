@@ -1,48 +1,156 @@
 """What is in Redis, and whether it agrees with itself."""
 
+import os
+from collections.abc import Callable
+from typing import Any
+from zlib import crc32
+
 from redis import Redis
 
+from coupon_service.admin import scatter_gather
 from coupon_service.admin.operations import Operations
 from coupon_service.admin.scripts import AdminScripts
 from coupon_service.config import Config
-from coupon_service.coupons import Coupons
-from coupon_service.installation import Installation
+from coupon_service.installation import Installation, Partitions
 from coupon_service.keys import Keys
 from coupon_service.scripts import CouponScripts, WorkerScripts
 from worker import Worker
 
-KEYS = Keys()
+#: Partitions with which every test here and in this process runs, on one server.
+PARTITIONS = int(os.environ.get("COUPON_TEST_PARTITIONS") or 1)
+
+
+class RoutedKeys(Keys):
+    """The keys of all partitions: those of a coupon are in its own; what belongs to none of them
+    is that of coupon A."""
+
+    def __init__(self) -> None:
+        self.all = [Keys(Config(partitions=PARTITIONS).prefix(n)) for n in range(PARTITIONS)]
+        super().__init__(self.of("A").prefix)
+
+    def of(self, coupon_id: str) -> Keys:
+        """The keys of the partition of a coupon."""
+        return self.all[crc32(coupon_id.encode()) % PARTITIONS]
+
+    def coupon(self, coupon_id: str) -> str:
+        return self.of(coupon_id).coupon(coupon_id)
+
+    def stock(self, coupon_id: str) -> str:
+        return self.of(coupon_id).stock(coupon_id)
+
+    def requested(self, coupon_id: str) -> str:
+        return self.of(coupon_id).requested(coupon_id)
+
+    def pending(self, coupon_id: str) -> str:
+        return self.of(coupon_id).pending(coupon_id)
+
+    def issuances(self, coupon_id: str) -> str:
+        return self.of(coupon_id).issuances(coupon_id)
+
+    def user(self, coupon_id: str, user_id: str) -> str:
+        return self.of(coupon_id).user(coupon_id, user_id)
+
+
+KEYS = RoutedKeys()
 
 
 class AllScripts(CouponScripts, WorkerScripts, AdminScripts):
     """Every script of an installation."""
 
-
-def installation_on(client: Redis, **settings: object) -> Installation:
-    return Installation(Config(**settings), client)
-
-
-def scripts_on(client: Redis, **settings: object) -> AllScripts:
-    installation = installation_on(client, **settings)
-    return AllScripts(installation.scripts, installation.config.retention)
+    def __init__(self, installation: Installation) -> None:
+        super().__init__(installation.scripts, installation.config)
 
 
-def coupons_on(client: Redis, **settings: object) -> Coupons:
-    return installation_on(client, **settings).coupons
+class AllCoupons:
+    """The `Coupons` of all partitions: a call goes to that of the coupon."""
+
+    def __init__(self, partitions: Partitions) -> None:
+        self._of = partitions.of
+        self.register = partitions.register
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return lambda coupon_id, *rest: getattr(self._of(coupon_id).coupons, name)(coupon_id, *rest)
 
 
-def operations_on(client: Redis) -> Operations:
-    return Operations(installation_on(client))
+class AllOperations:
+    """The `Operations` of all partitions."""
+
+    def __init__(self, partitions: Partitions) -> None:
+        self._partitions = partitions
+
+    def coupons(self, limit: int) -> list[dict[str, Any]]:
+        return scatter_gather.list_coupons(self._partitions, limit)[0]
+
+    def held_by(self, user_id: str) -> list[dict[str, Any]]:
+        return scatter_gather.held_by(self._partitions, user_id)[0]
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(coupon_id: str, *rest: Any) -> Any:
+            return getattr(Operations(self._partitions.of(coupon_id)), name)(coupon_id, *rest)
+
+        return call
+
+
+class AllWorkers(Worker):
+    """The worker of coupon A's partition; a pass of it is one of those of the others too that have
+    something to do, because each would wait for more."""
+
+    def __init__(self, partitions: Partitions) -> None:
+        mine = partitions.of("A")
+        super().__init__(mine)
+        self._others = {each: Worker(each) for each in partitions if each is not mine}
+
+    def run_once(self) -> int:
+        decided = sum(
+            worker.run_once() for each, worker in self._others.items()
+            if each.client.xlen(each.keys.requests) or each.client.zcard(each.keys.removals)
+        )
+        return decided or super().run_once()
+
+
+def config_with(**settings: Any) -> Config:
+    return Config(**{"partitions": PARTITIONS, **settings})
+
+
+def partitions_on(client: Redis, **settings: Any) -> Partitions:
+    return Partitions(config_with(**settings), client)
+
+
+def installation_on(client: Redis, coupon_id: str = "A", **settings: object) -> Installation:
+    return partitions_on(client, **settings).of(coupon_id)
+
+
+def scripts_on(client: Redis, coupon_id: str = "A", **settings: object) -> AllScripts:
+    return AllScripts(installation_on(client, coupon_id, **settings))
+
+
+def coupons_on(client: Redis, **settings: object) -> AllCoupons:
+    return AllCoupons(partitions_on(client, **settings))
+
+
+def operations_on(client: Redis) -> AllOperations:
+    return AllOperations(partitions_on(client))
 
 
 def worker_on(client: Redis, **settings: object) -> Worker:
-    return Worker(installation_on(client, **settings))
+    return AllWorkers(partitions_on(client, **settings))
+
+
+def backlog(client: Redis) -> int:
+    """How many entries are on the request streams."""
+    return sum(client.xlen(keys.requests) for keys in KEYS.all)
+
+
+def log_lines(client: Redis) -> list[tuple[str, dict[str, str]]]:
+    """The lines of all logs, by their ids."""
+    lines = [line for keys in KEYS.all for line in client.xrange(keys.log)]
+    return sorted(lines, key=lambda line: _parts(line[0]))
 
 
 def drain(client: Redis, worker: Worker) -> None:
     """Let `worker` decide all that is on the stream."""
     for _ in range(1000):
-        if not client.xlen(KEYS.requests):
+        if not backlog(client):
             return
         worker.run_once()
     raise AssertionError("the worker does not get on")
@@ -61,7 +169,8 @@ def many_issued(client: Redis, count: int) -> None:
 
 
 def everything(client: Redis) -> dict[str, object]:
-    """The whole data, by key, for comparing before and after."""
+    """The whole data, by key, for comparing before and after; but for the number of partitions,
+    which each process records when it starts."""
     readers = {
         "string": client.get,
         "hash": client.hgetall,
@@ -69,15 +178,16 @@ def everything(client: Redis) -> dict[str, object]:
         "zset": lambda key: client.zrange(key, 0, -1, withscores=True),
         "stream": lambda key: client.xrange(key),
     }
-    return {key: readers[client.type(key)](key) for key in client.scan_iter()}
+    numbers = {keys.partitions for keys in KEYS.all}
+    return {key: readers[client.type(key)](key) for key in client.scan_iter() if key not in numbers}
 
 
 def assert_consistent(client: Redis, *coupon_ids: str) -> None:
     """Check, from the marks and the log and not from counters, that all counters agree."""
-    marks = set(client.scan_iter(KEYS.user("*", "*"), count=1000))
+    marks = set(client.scan_iter("*coupon:*:user:*", count=1000))
     since = {each: client.hget(KEYS.coupon(each), "since") or "0-0" for each in coupon_ids}
     holders = set[tuple[str, str]]()
-    for _, entry in client.xrange(KEYS.log):
+    for _, entry in log_lines(client):
         coupon_id, pair = entry["couponId"], (entry["couponId"], entry["userId"])
         if coupon_id not in since:
             continue

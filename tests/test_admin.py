@@ -7,13 +7,13 @@ import tracemalloc
 import pytest
 
 from coupon_service.web.app import create_app
-from coupon_service.config import Config
 from coupon_service.keys import GROUP
 from coupon_service.scripts import Registration
 from coupon_service.stream import Entry
 from tests.state import (
     KEYS,
     assert_consistent,
+    config_with,
     drain,
     everything,
     many_issued,
@@ -25,7 +25,7 @@ TOKEN = {"Authorization": "Bearer secret"}
 
 @pytest.fixture
 def http(client):
-    return create_app(Config(admin_token="secret"), client).test_client()
+    return create_app(config_with(admin_token="secret"), client).test_client()
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_export_holds_memory_flat(real_client):
     for count in (1_000, 20_000):
         real_client.flushall()
         many_issued(real_client, count)
-        http = create_app(Config(admin_token="secret"), real_client).test_client()
+        http = create_app(config_with(admin_token="secret"), real_client).test_client()
         answer = http.get("/api/coupons/A/issuances?format=csv", headers=TOKEN, buffered=False)
         tracemalloc.start()
         assert sum(part.count(b"\r\n") for part in answer.iter_encoded()) == count + 1

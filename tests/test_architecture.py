@@ -14,17 +14,19 @@ ROOT = Path(__file__).parent.parent
 #: Every module imports only from rows above its own. Files of the package are the core.
 LAYERS = [
     {"keys", "errors"},
-    {"config"},
+    {"config", "topology"},
     {"connection", "circuit_breaker", "scripts"},
     {"snapshot", "batching", "stream", "removal", "migration"},
     {"coupons", "decisions"},
     {"installation"},
     {"admin.scripts", "admin.csv_export"},
     {"admin.operations", "admin.reconcile"},
+    {"admin.scatter_gather"},
     {"web.schemas", "web.auth", "web.strict_json", "web.preflight", "cli.up"},
     {"web.lean_flask", "web.problems", "cli.coupons"},
-    {"web.api", "web.admin"},
-    {"web.app", "web.fast_path"},
+    {"web.api"},
+    {"web.admin", "web.fast_path"},
+    {"web.app"},
     {"web.gunicorn_worker"},
     {"worker", "wsgi"},
 ]

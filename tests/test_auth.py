@@ -5,8 +5,7 @@ import base64
 import pytest
 
 from coupon_service.web.app import create_app
-from coupon_service.config import Config
-from tests.state import everything
+from tests.state import config_with, everything
 
 REGISTER = ("POST", "/api/coupons/register", {"couponId": "A", "quantity": 1})
 ADMIN = [
@@ -26,7 +25,7 @@ def basic(password, user="admin"):
 
 
 def http_with(client, token):
-    return create_app(Config(admin_token=token), client).test_client()
+    return create_app(config_with(admin_token=token), client).test_client()
 
 
 def assert_refused(client, endpoint, given):
@@ -90,7 +89,7 @@ def test_without_a_token_set_registering_is_open_as_it_was(fake_client):
 
 def test_every_route_is_either_public_or_in_this_file(fake_client):
     """A new endpoint of administrators cannot be forgotten here."""
-    rules = create_app(Config(), fake_client).url_map.iter_rules()
+    rules = create_app(config_with(), fake_client).url_map.iter_rules()
     routes = {(method, rule.rule) for rule in rules for method in rule.methods}
     public = {
         ("POST", "/api/coupons/register"), ("POST", "/api/coupons/request"),

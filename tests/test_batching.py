@@ -52,7 +52,7 @@ def together(batches, scripts, requests):
 @pytest.fixture
 def shared(client):
     scripts = scripts_on(client)
-    scripts.register([Registration("A", 3), Registration("B", 1)])
+    scripts.register([Registration("A", 3), Registration("X", 1)])
     held_up = HeldUp(scripts)
     return Batches(held_up, CircuitBreaker()), held_up
 
@@ -61,9 +61,9 @@ def test_requests_while_a_round_trip_is_under_way_share_the_next(client, shared)
     batches, scripts = shared
     requests = [
         Request(*ids) for ids in (
-            ("A", "u1", "r1"), ("A", "u2", "r2"), ("B", "u1", "r3"), ("A", "u2", "r4"),
+            ("A", "u1", "r1"), ("A", "u2", "r2"), ("X", "u1", "r3"), ("A", "u2", "r4"),
             ("NONE", "u", "r5"), ("A", "u3", "r6"), ("A", "u4", "r7"), ("A", "u2", "r2"),
-            ("B", "u9", "r8"),
+            ("X", "u9", "r8"),
         )
     ]
     told = together(batches, scripts, requests)
@@ -74,13 +74,13 @@ def test_requests_while_a_round_trip_is_under_way_share_the_next(client, shared)
     assert scripts.trips == [1, 8]
     entries = [(entry["couponId"], entry["userId"]) for _, entry in client.xrange(KEYS.requests)]
     assert [user for coupon, user in entries if coupon == "A"] == ["u1", "u2", "u3"]
-    assert_consistent(client, "A", "B")
+    assert_consistent(client, "A", "X")
 
 
 def test_corrupt_coupon_is_an_error_for_those_alone_who_ask_for_it(client, shared):
     batches, scripts = shared
-    client.set(KEYS.requested("B"), "many")
-    requests = [Request("A", "u1", "r1"), Request("B", "u", "r2"), Request("A", "u2", "r3")]
+    client.set(KEYS.requested("X"), "many")
+    requests = [Request("A", "u1", "r1"), Request("X", "u", "r2"), Request("A", "u2", "r3")]
     first, corrupt, last = together(batches, scripts, requests)
     assert first == last == ["accepted"]
     assert isinstance(corrupt, RedisError) and "CORRUPT" in str(corrupt)
@@ -90,10 +90,10 @@ def test_no_more_than_so_many_share_a_round_trip(client, shared):
     batches, scripts = shared
     # As if so many had come at the same moment, of whom this thread is the last.
     batches._waiting.extend(
-        _Waiting(Request("B", f"u{number}", "r")) for number in range(2 * MAX_BATCH)
+        _Waiting(Request("X", f"u{number}", "r")) for number in range(2 * MAX_BATCH)
     )
     scripts.under_way.set()
-    assert batches.admit(Request("B", "last", "r")) == ["sold_out"]
+    assert batches.admit(Request("X", "last", "r")) == ["sold_out"]
     assert scripts.trips == [MAX_BATCH, MAX_BATCH, 1]
 
 

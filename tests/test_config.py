@@ -7,7 +7,7 @@ from coupon_service.errors import ConfigError
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch, tmp_path):
-    for name in ("REDIS_URL", "COUPON_KEY_PREFIX", "COUPON_REDIS_TIMEOUT"):
+    for name in ("REDIS_URL", "COUPON_KEY_PREFIX", "COUPON_REDIS_TIMEOUT", "COUPON_PARTITIONS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 

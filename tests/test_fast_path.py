@@ -13,11 +13,10 @@ from redis.exceptions import NoPermissionError
 from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 from werkzeug.wrappers import Response
 
-from coupon_service.config import Config
 from coupon_service.scripts import CouponScripts, Registration
 from coupon_service.web import fast_path
 from coupon_service.web.app import create_app
-from tests.state import KEYS, coupons_on
+from tests.state import KEYS, config_with, coupons_on
 
 PATH = "/api/coupons/request"
 
@@ -32,7 +31,7 @@ def service(**config):
     coupons_on(client).request("GONE", "winner", "r")
     coupons_on(client).request("OPEN", "holder", "mine")
     client.set(KEYS.coupon("CORRUPT"), "x")
-    return create_app(Config(**config), client)
+    return create_app(config_with(**config), client)
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ import pytest
 from flask import request
 
 from coupon_service.web.app import create_app
-from coupon_service.config import Config
+from tests.state import config_with
 from coupon_service.errors import ConfigError
 
 ORIGIN = "https://shop.example"
 
 
 def http_with(client, **settings):
-    return create_app(Config(**settings), client).test_client()
+    return create_app(config_with(**settings), client).test_client()
 
 
 def test_no_origin_is_allowed_by_default(fake_client):
@@ -74,7 +74,7 @@ def test_numbers_may_be_stored_for_a_second_but_not_their_absence(fake_client):
 
 @pytest.mark.parametrize("proxies, address", [(0, "127.0.0.1"), (1, "3.3.3.3"), (2, "2.2.2.2")])
 def test_only_so_many_proxies_are_believed(fake_client, proxies, address):
-    app = create_app(Config(proxies=proxies), fake_client)
+    app = create_app(config_with(proxies=proxies), fake_client)
     seen = []
     app.before_request(lambda: seen.append(request.remote_addr))
     app.test_client().get("/", headers={"X-Forwarded-For": "1.1.1.1, 2.2.2.2, 3.3.3.3"})

@@ -57,7 +57,7 @@ def test_admitted_request_is_issued(client, coupons, decide):
         "couponId": "A", "userId": "u", "requestId": "r", "decision": "issued",
         "entryId": entry_id,
     }
-    assert client.get("coupon:A:user:u") == f"r {log_id}"
+    assert client.get(f"{KEYS.prefix}coupon:A:user:u") == f"r {log_id}"
     assert client.get(KEYS.stock("A")) == "0"
     assert client.hlen(KEYS.pending("A")) == 0
     assert client.xlen(KEYS.requests) == 0
@@ -141,7 +141,7 @@ def test_entry_for_an_unknown_coupon_has_no_stock_and_leaves_only_the_log(client
 def test_mark_of_another_system_makes_an_admitted_request_a_duplicate(client, coupons, decide):
     coupons.register(Registration("A", 2))
     coupons.request("A", "u", "r")
-    client.set("coupon:A:user:u", "issued")
+    client.set(f"{KEYS.prefix}coupon:A:user:u", "issued")
     assert decide()[0] == 2
     assert client.get(KEYS.requested("A")) == "0"
     assert client.hlen(KEYS.pending("A")) == 0
@@ -167,14 +167,14 @@ def test_entry_deleted_from_the_stream_in_the_hands_of_a_worker_is_issued(client
 
 
 def test_prefix_goes_before_every_key(client):
-    coupons = coupons_on(client, key_prefix="{0}:")
+    coupons = coupons_on(client, key_prefix="shop:")
     coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r")
-    worker = worker_on(client, key_prefix="{0}:")
-    while client.xlen("{0}:coupon-requests"):
+    worker = worker_on(client, key_prefix="shop:")
+    while client.xlen(f"shop:{KEYS.requests}"):
         worker.run_once()
     assert coupons.user("A", "u")["status"] == "issued"
-    assert all(key.startswith("{0}:") for key in everything(client))
+    assert all(key.startswith("shop:") for key in everything(client))
 
 
 def test_many_coupons_share_the_stream(client, coupons, worker):

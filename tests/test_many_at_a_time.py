@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from coupon_service.keys import GROUP, Keys
+from coupon_service.keys import GROUP
 from coupon_service.scripts import Registration, Request
-from tests.state import scripts_on
+from tests.state import installation_on, scripts_on
 
-COUPONS = {"A": 8, "B": 2, "GONE": 0}
+COUPONS = {"A": 8, "X": 2, "GONE": 0}
 
 
 def state(client, keys):
@@ -57,13 +57,13 @@ def as_fields(request):
 def requests(choose):
     """Requests of few users, so that some ask twice, and some with the same request id."""
     return [
-        Request(choose(["A", "B", "GONE"]), user, f"{user}-{choose('12')}")
+        Request(choose(["A", "X", "GONE"]), user, f"{user}-{choose('12')}")
         for user in (choose(USERS) for _ in range(30))
     ]
 
 
 def prepared(client, prefix, seed):
-    keys = Keys(prefix)
+    keys = installation_on(client, key_prefix=prefix).keys
     scripts = scripts_on(client, key_prefix=prefix)
     scripts.register([Registration(coupon, count) for coupon, count in COUPONS.items() if count])
     return keys, scripts, random.Random(seed).choice
@@ -90,7 +90,7 @@ def test_deciding_many_at_a_time_is_deciding_them_in_order(client, seed):
         for entry in [*map(choose, [fields] * 3), *map(as_fields, requests(choose))]:
             client.xadd(keys.requests, entry)
         # As if coupons had been taken away: then admitted requests are refused as well.
-        client.set(keys.stock("B"), 1)
+        client.set(keys.stock("X"), 1)
         client.xgroup_create(keys.requests, GROUP, id="0")
         [[_, entries]] = client.xreadgroup(GROUP, "test", {keys.requests: ">"}, count=100)
         given = [Request(*entry.values(), entry_id) for entry_id, entry in entries]

@@ -196,7 +196,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def snapshots_are_those_of_the_model(self):
-        listed, _ = self.operations.coupons(10)
+        listed = self.operations.coupons(10)
         assert [shown["couponId"] for shown in listed] == sorted(self.model)
         for shown in listed:
             model = self.model[shown["couponId"]]

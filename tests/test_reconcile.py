@@ -102,8 +102,8 @@ def test_cancelled_deleted_and_removed_coupons_are_no_disagreement(a_campaign, r
     assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
     operations.delete("A")
     coupons.register(Registration("A", 1))
-    a_campaign.zadd(KEYS.removals, {"B": 1})
-    installation_on(a_campaign).removal.remove_page("B")
+    a_campaign.zadd(KEYS.of("B").removals, {"B": 1})
+    installation_on(a_campaign, "B").removal.remove_page("B")
     assert run("A") == (0, ["1 coupons, 0 disagreements, 0 left"])
     assert run() == (0, ["1 coupons, 0 disagreements, 0 left"])
 

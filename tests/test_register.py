@@ -21,9 +21,10 @@ def test_register_answers_200_with_the_numbers(http):
 
 def test_register_stores_the_stock_under_the_key_of_the_original(client, coupons):
     coupons.register(Registration("SPRING2025", 1000))
-    assert client.get("coupon:SPRING2025:stock") == "1000"
-    assert client.get("coupon:SPRING2025:requested") == "0"
-    assert client.zrange("coupons", 0, -1) == ["SPRING2025"]
+    prefix = KEYS.of("SPRING2025").prefix
+    assert client.get(f"{prefix}coupon:SPRING2025:stock") == "1000"
+    assert client.get(f"{prefix}coupon:SPRING2025:requested") == "0"
+    assert client.zrange(f"{prefix}coupons", 0, -1) == ["SPRING2025"]
 
 
 def test_largest_quantity_is_stored_to_the_digit(client, coupons):
@@ -76,7 +77,7 @@ def test_quantity_below_the_places_taken_changes_nothing(client, coupons):
     assert everything(client) == before
 
 
-@pytest.mark.parametrize("lost", ["coupon:A", "coupon:A:stock", "coupon:A:requested"])
+@pytest.mark.parametrize("lost", [KEYS.coupon("A"), KEYS.stock("A"), KEYS.requested("A")])
 def test_coupon_that_has_lost_a_key_is_not_taken_for_a_new_one(client, coupons, lost):
     coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r")

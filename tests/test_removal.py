@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 
+from coupon_service.admin.operations import Operations
 from coupon_service.errors import BeingRemoved, Closed, NotRequested, UnknownCoupon
 from coupon_service.keys import GROUP
 from coupon_service.scripts import Registration, Request
@@ -78,7 +79,7 @@ def test_deleted_coupon_is_unknown_at_once_and_removed_by_and_by(client, coupons
     ):
         with pytest.raises(UnknownCoupon):
             call()
-    assert operations.coupons(10) == ([], "")
+    assert operations.coupons(10) == []
     assert operations.held_by("u8") == []
     worker = worker_on(client)
     while client.zcard(KEYS.removals):
@@ -89,7 +90,7 @@ def test_deleted_coupon_is_unknown_at_once_and_removed_by_and_by(client, coupons
 
 
 def test_coupon_deleted_after_its_id_was_listed_is_held_by_nobody(client, campaign):
-    operations = operations_on(client)
+    operations = Operations(installation_on(client))
     ids = list(operations.id_pages())
     operations.delete("A")
     operations.id_pages = lambda: ids
@@ -302,29 +303,29 @@ def test_page_of_the_old_life_removes_nothing_of_the_new_one(client, coupons, re
 
 
 def test_service_goes_on_between_the_pages(client, coupons, removal, campaign):
-    coupons.register(Registration("B", 5))
-    coupons.request("B", "u0", "r")
+    coupons.register(Registration("X", 5))
+    coupons.request("X", "u0", "r")
     expire(client)
     worker = worker_on(client)
     while removal.remove_page("A"):
-        assert coupons.request("B", "u0", "r")["status"] == "pending"
+        assert coupons.request("X", "u0", "r")["status"] == "pending"
         worker._decisions.decide(worker._stream.read_new(10, None))
         with pytest.raises(UnknownCoupon):
             coupons.request("A", "u0", "r")
         with pytest.raises(UnknownCoupon):
             operations_on(client).cancel("A", "u8")
         with pytest.raises(NotRequested):
-            coupons.user("B", "nobody")
-        assert coupons.register(Registration("B", 5))[0]["quantity"] == 5
+            coupons.user("X", "nobody")
+        assert coupons.register(Registration("X", 5))[0]["quantity"] == 5
         assert operations_on(client).held_by("u0") in (
-            [], [{"couponId": "B", **_without_coupon(coupons.user("B", "u0"))}],
+            [], [{"couponId": "X", **_without_coupon(coupons.user("X", "u0"))}],
         )
     assert left_of(client) == {KEYS.coupons}
     drain(client, worker)
-    assert_consistent(client, "B")
-    operations_on(client).close("B")
+    assert_consistent(client, "X")
+    operations_on(client).close("X")
     with pytest.raises(Closed):
-        coupons.request("B", "u1", "r")
+        coupons.request("X", "u1", "r")
 
 
 def _without_coupon(status):
@@ -386,19 +387,20 @@ def calls_of(client, call):
 
 def test_no_step_costs_more_for_a_large_coupon(real_client, monkeypatch):
     monkeypatch.setattr("coupon_service.removal.PAGE", 50)
-    coupons, scripts = coupons_on(real_client), scripts_on(real_client)
+    coupons = coupons_on(real_client)
     costs = []
     for coupon, count in (("SMALL", 200), ("LARGE", 2000)):
+        scripts = scripts_on(real_client, coupon)
         coupons.register(Registration(coupon, 10_000))
         requests = [Request(coupon, f"u{number}", "r") for number in range(count)]
         assert scripts.admit(requests) == [["accepted"]] * count
         drain(real_client, worker_on(real_client, worker_batch=1000))
         later = Registration(coupon, 10_000, {"expiresAt": FUTURE})
-        removal = installation_on(real_client).removal
+        removal = installation_on(real_client, coupon).removal
         costs.append([
             calls_of(real_client, call) for call in (
                 lambda later=later: coupons.register(later),
-                lambda coupon=coupon: scripts.delete(coupon),
+                lambda scripts=scripts, coupon=coupon: scripts.delete(coupon),
                 lambda removal=removal, coupon=coupon: removal.remove_page(coupon),
             )
         ])

@@ -1,10 +1,9 @@
 import pytest
 
 from coupon_service.web.app import create_app
-from coupon_service.config import Config
 from coupon_service.errors import Duplicate, SoldOut, UnknownCoupon
 from coupon_service.scripts import Registration
-from tests.state import KEYS, assert_consistent, drain, everything
+from tests.state import KEYS, assert_consistent, config_with, drain, everything
 
 
 def ask(http, user, coupon="A", **headers):
@@ -26,9 +25,9 @@ def test_accepted_request_is_200_and_says_where_its_status_is(http, coupons):
 def test_accepted_request_is_on_the_stream_of_the_original(client, coupons):
     coupons.register(Registration("A", 1))
     coupons.request("A", "u", "r")
-    [(_, fields)] = client.xrange("coupon-requests")
+    [(_, fields)] = client.xrange(f"{KEYS.prefix}coupon-requests")
     assert fields == {"couponId": "A", "userId": "u", "requestId": "r"}
-    assert client.get("coupon:A:requested") == "1"
+    assert client.get(f"{KEYS.prefix}coupon:A:requested") == "1"
 
 
 def test_sold_out_is_400_and_takes_no_place(http, client, coupons):
@@ -113,7 +112,7 @@ def test_refusals_are_raised_by_name(coupons):
 
 
 def test_admission_costs_one_round_trip(real_client):
-    http = create_app(Config(), real_client).test_client()
+    http = create_app(config_with(), real_client).test_client()
     http.post("/api/coupons/register", json={"couponId": "A", "quantity": 9})
     ask(http, "warm-up")
     before = real_client.info("commandstats")

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from coupon_service.scripts import Registration
-from tests.state import drain
+from tests.state import KEYS, drain
 
 
 def test_pending_request_says_when_to_look_again(http, coupons):
@@ -29,7 +29,7 @@ def test_issued_request_says_when_it_was_issued(http, client, coupons, worker):
 
 def test_mark_of_another_system_says_issued_without_a_time(http, client, coupons):
     coupons.register(Registration("A", 1))
-    client.set("coupon:A:user:u", "issued")
+    client.set(f"{KEYS.prefix}coupon:A:user:u", "issued")
     answer = http.get("/api/coupons/A/users/u")
     assert answer.status_code == 200
     assert answer.json["status"] == "issued" and "issuedAt" not in answer.json

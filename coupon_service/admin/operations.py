@@ -1,4 +1,5 @@
-"""What administrators do: list, close, cancel, delete, and read the issuances."""
+"""What administrators do with the coupons of one partition: list, close, cancel, delete, and read
+the issuances."""
 
 import logging
 from collections.abc import Iterator
@@ -49,19 +50,13 @@ class Operations:
         self._bulkhead = installation.bulkhead
         self._removal = installation.removal
 
-    def coupons(self, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str]:
-        """List coupons by id.
-
-        Args:
-            limit: how many at the most, 1 or more.
-            after: the couponId after which the page begins; empty for the first page.
+    def snapshots(self, ids: list[str]) -> list[dict[str, Any]]:
+        """Read the counters of many coupons.
 
         Returns:
-            What `snapshot.snapshot` returns of each, or couponId and the state "corrupt" of one
-            whose stored data is not what the scripts wrote; and the `after` of the next page, empty
-            at the end.
+            What `snapshot.snapshot` returns of each that is registered, in the order of the ids, or
+            couponId and the state "corrupt" of one whose stored data is not what the scripts wrote.
         """
-        ids = self._ids(after, limit)
         with self._bulkhead, self._client.pipeline(transaction=False) as reads:
             for coupon_id in ids:
                 queue_reads(reads, self._keys, coupon_id)
@@ -76,7 +71,7 @@ class Operations:
             except CorruptData as error:
                 log.error("corrupt data couponId=%s error=%s", coupon_id, error.__cause__)
                 shown.append({"couponId": coupon_id, "state": "corrupt"})
-        return [each for each in shown if each], ids[-1] if len(ids) == limit else ""
+        return [each for each in shown if each]
 
     def statistics(self, coupon_id: str) -> dict[str, Any]:
         """Return the snapshot of a coupon, and how fast it was issued recently.
@@ -177,11 +172,12 @@ class Operations:
                 reads.xrevrange(keys.issuances(coupon_id), last, "-", count=limit)
                 coupon, entries = reads.execute()
             users = [entry["userId"] for _, entry in entries]
-            marks = self._client.mget([keys.user(coupon_id, user) for user in users] or ["-"])
+            names = [keys.user(coupon_id, user) for user in users]
+            marks = self._client.mget(names) if names else []
         _must_be_registered(coupon_id, coupon)
         page = [
             {"userId": user, **issuance(mark)}
-            for user, mark in zip(users, marks, strict=False) if mark  # else cancelled since
+            for user, mark in zip(users, marks, strict=True) if mark  # else cancelled since
         ]
         return page, entries[-1][0] if len(entries) == limit else ""
 
@@ -225,11 +221,12 @@ class Operations:
     def id_pages(self) -> Iterator[list[str]]:
         """Yield the ids of all registered coupons in their order, a page at a time."""
         after = ""
-        while page := self._ids(after, PAGE):
+        while page := self.ids(after, PAGE):
             yield page
             after = page[-1]
 
-    def _ids(self, after: str, limit: int) -> list[str]:
+    def ids(self, after: str, limit: int) -> list[str]:
+        """List the ids of up to `limit` registered coupons that come after `after`, in order."""
         start = f"({after}" if after else "-"
         with self._bulkhead:
             try:

@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TextIO
 
@@ -12,14 +12,15 @@ import click
 from marshmallow import ValidationError
 from redis.exceptions import RedisError
 
+from coupon_service.admin import scatter_gather
 from coupon_service.admin.csv_export import csv_lines
 from coupon_service.admin.operations import PAGE, Operations
 from coupon_service.admin.reconcile import Reconciliation
 from coupon_service.cli.up import url_of_running
 from coupon_service.config import environment, from_environment
-from coupon_service.connection import connect
 from coupon_service.errors import ConfigError, CouponError, is_corrupt_data
-from coupon_service.installation import Installation
+from coupon_service.installation import Installation, Partitions
+from coupon_service.migration import UnusableData
 from coupon_service.keys import COUPON_ID, USER_ID
 from coupon_service.web.schemas import RegisterSchema
 
@@ -34,14 +35,18 @@ COLUMNS = ("couponId", "state", "quantity", "stock", "requested", "issued", "pen
 
 
 @contextmanager
-def _installation() -> Iterator[Installation]:
-    """Give the installation of the environment; end with one line for what it raises."""
+def _partitions() -> Iterator[Partitions]:
+    """Give the data that the settings name; end with one line for what it raises."""
     try:
         config = from_environment()
         if not environment().get("REDIS_URL"):
             config = replace(config, redis_url=url_of_running() or config.redis_url)
             click.echo(f"REDIS_URL is not set: using {config.redis_url}", err=True)
-        yield Installation(config, connect(config, TIMEOUT))
+        partitions = Partitions(config, timeout=TIMEOUT)
+        for each in partitions:
+            with suppress(RedisError):  # said where it matters
+                each.migration.check()
+        yield partitions
     except CouponError as error:
         cause = f" ({error.__cause__})" if error.__cause__ else ""
         click.echo(f"Error: {error.code}: {error}{cause}", err=True)
@@ -51,7 +56,7 @@ def _installation() -> Iterator[Installation]:
         code = "corrupt_data" if is_corrupt_data(error) else "unavailable"
         click.echo(f"Error: {code}: {error}", err=True)
         sys.exit(UNAVAILABLE)
-    except ConfigError as error:
+    except (ConfigError, UnusableData) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -103,8 +108,8 @@ def register(coupon_id: str, quantity: int, as_json: bool, **window: str | None)
         )
     except ValidationError as error:
         raise click.UsageError(str(error)) from None
-    with _installation() as installation:
-        [answer] = installation.coupons.register(registration)
+    with _partitions() as partitions:
+        [answer] = partitions.register(registration)
     _show(answer, as_json)
 
 
@@ -112,16 +117,24 @@ def register(coupon_id: str, quantity: int, as_json: bool, **window: str | None)
 @_json
 def list_coupons(as_json: bool) -> None:
     """List all coupons."""
-    answer, after = [], ""
-    with _installation() as installation:
+    answer, after, missing = [], "", set[int]()
+    with _partitions() as partitions:
         while True:
-            page, after = Operations(installation).coupons(PAGE, after)
+            page, after, unavailable = scatter_gather.list_coupons(partitions, PAGE, after)
             answer += page
+            missing |= set(unavailable)
             if not after:
                 break
     if as_json:
         click.echo(json.dumps(answer))
-        return
+    else:
+        _print_table(answer)
+    if missing:
+        click.echo(f"Error: unavailable: partitions {sorted(missing)} are missing", err=True)
+        sys.exit(UNAVAILABLE)
+
+
+def _print_table(answer: list[dict[str, Any]]) -> None:
     rows = [COLUMNS, *([str(coupon.get(name, "-")) for name in COLUMNS] for coupon in answer)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -134,8 +147,8 @@ def list_coupons(as_json: bool) -> None:
 @_json
 def show(coupon_id: str, as_json: bool) -> None:
     """Show the counters and statistics of coupon ID."""
-    with _installation() as installation:
-        _show(Operations(installation).statistics(coupon_id), as_json)
+    with _partitions() as partitions:
+        _show(Operations(partitions.of(coupon_id)).statistics(coupon_id), as_json)
 
 
 @coupons.command()
@@ -143,8 +156,8 @@ def show(coupon_id: str, as_json: bool) -> None:
 @_json
 def close(coupon_id: str, as_json: bool) -> None:
     """Close coupon ID now: it cannot be requested any more."""
-    with _installation() as installation:
-        _show(Operations(installation).close(coupon_id), as_json)
+    with _partitions() as partitions:
+        _show(Operations(partitions.of(coupon_id)).close(coupon_id), as_json)
 
 
 @coupons.command()
@@ -154,8 +167,8 @@ def close(coupon_id: str, as_json: bool) -> None:
 @_json
 def cancel(coupon_id: str, user_id: str, request_id: str, as_json: bool) -> None:
     """Cancel the issuance of coupon ID to USER, or withdraw the pending request."""
-    with _installation() as installation:
-        _show(Operations(installation).cancel(coupon_id, user_id, request_id), as_json)
+    with _partitions() as partitions:
+        _show(Operations(partitions.of(coupon_id)).cancel(coupon_id, user_id, request_id), as_json)
 
 
 @coupons.command()
@@ -164,8 +177,8 @@ def cancel(coupon_id: str, user_id: str, request_id: str, as_json: bool) -> None
 @click.confirmation_option(prompt="All records of this coupon but the log will be removed. Go on?")
 def delete(coupon_id: str, as_json: bool) -> None:
     """Delete coupon ID: refuse its pending requests, remove all its records but the log."""
-    with _installation() as installation:
-        _show(Operations(installation).delete(coupon_id), as_json)
+    with _partitions() as partitions:
+        _show(Operations(partitions.of(coupon_id)).delete(coupon_id), as_json)
 
 
 @coupons.command()
@@ -174,7 +187,8 @@ def delete(coupon_id: str, as_json: bool) -> None:
 @click.option("--safe", is_flag=True, help="Put a quote before what could be read as a formula.")
 def export(coupon_id: str, output: TextIO, safe: bool) -> None:
     """Write the issuances of coupon ID as CSV, the newest first."""
-    with _installation() as installation:
+    with _partitions() as partitions:
+        installation = partitions.of(coupon_id)
         issued = installation.coupons.snapshot(coupon_id)["issued"]
         issuances = Operations(installation).all_issuances(coupon_id)
         with click.progressbar(length=issued, file=sys.stderr, hidden=issued < LONG) as bar:
@@ -191,18 +205,30 @@ def reconcile(coupon_ids: tuple[str, ...], fix: bool) -> None:
 
     Shows every disagreement, and exits with 1 if one is left. The service may run meanwhile.
     """
-    with _installation() as installation:
-        client: Any = installation.client
-        known = [each for page in Operations(installation).id_pages() for each in page]
-        if unknown := set(coupon_ids) - set(known):
+    with _partitions() as partitions:
+        known = {
+            each for installation in partitions for page in Operations(installation).id_pages()
+            for each in page
+        }
+        if unknown := set(coupon_ids) - known:
             raise click.ClickException(f"not registered: {' '.join(sorted(unknown))}")
-        ids = list(dict.fromkeys(coupon_ids)) or known
-        records = client.xlen(installation.keys.requests) + 2 * client.xlen(installation.keys.log)
+        ids = list(dict.fromkeys(coupon_ids)) or sorted(known)
+        grouped = partitions.by_installation(ids)
+        records = sum(map(_records, grouped))
         with click.progressbar(length=records, file=sys.stderr, hidden=records < LONG) as bar:
-            found = list(Reconciliation(installation, ids, bar.update).run(fix))
+            found = [
+                disagreement for installation, its in grouped.items()
+                for disagreement in Reconciliation(installation, its, bar.update).run(fix)
+            ]
     for disagreement in found:
         repaired = " (repaired)" if disagreement.repaired else ""
         click.echo(f"{disagreement.coupon_id}: {disagreement.text}{repaired}")
     left = sum(not disagreement.repaired for disagreement in found)
     click.echo(f"{len(ids)} coupons, {len(found)} disagreements, {left} left")
     sys.exit(REFUSED if left else 0)
+
+
+def _records(installation: Installation) -> int:
+    client: Any = installation.client
+    keys = installation.keys
+    return int(client.xlen(keys.requests)) + 2 * int(client.xlen(keys.log))

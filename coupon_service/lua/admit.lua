@@ -11,7 +11,8 @@
 --   the place} | {not_open, opensAt (ms), ms until then} | {closed} | {sold_out} |
 --   {unknown_coupon}
 -- Replay: the requestId is kept in the pending mark, then in the issuance mark; its repetition
---   is answered "accepted" again and takes no second place.
+--   is answered "accepted" again and takes no second place. It writes the mark again, because WAIT
+--   speaks for the writes of its own connection alone.
 local coupon, requested, pending, requests = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local coupon_id = ARGV[1]
 local users, request_ids = {}, {}
@@ -42,10 +43,11 @@ elseif opens_at or closes_at then
 end
 
 local marks, waiting = redis.call('MGET', unpack(KEYS, 5)), {}
-for row, mark in ipairs(redis.call('HMGET', pending, unpack(users))) do
+local pending_marks = redis.call('HMGET', pending, unpack(users))
+for row, mark in ipairs(pending_marks) do
   waiting[users[row]] = parts(mark)
 end
-local replies, counts, admitted = {}, {}, {}
+local replies, counts, admitted, repeated = {}, {}, {}, {}
 for row, user_id in ipairs(users) do
   local request_id, issued = request_ids[row], parts(marks[row])
   local holder = issued or waiting[user_id]
@@ -54,6 +56,7 @@ for row, user_id in ipairs(users) do
     reply = refusal
   elseif holder == request_id then
     reply = {'accepted'}
+    repeated[#repeated + 1] = row
   elseif holder then
     reply = {'duplicate', issued and 'issued' or 'pending', holder}
   elseif refusal then
@@ -88,6 +91,13 @@ end
 if #admitted > 0 then
   redis.call('INCRBY', requested, #admitted)
   redis.call('HSET', pending, unpack(marked))
+end
+for _, row in ipairs(repeated) do
+  if marks[row] then
+    redis.call('SET', KEYS[4 + row], marks[row])
+  elseif pending_marks[row] then
+    redis.call('HSET', pending, users[row], pending_marks[row])
+  end
 end
 for reason, count in pairs(refused) do
   redis.call('HSET', coupon, reason, text(count))

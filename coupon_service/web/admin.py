@@ -5,8 +5,10 @@ from itertools import islice
 
 from flask import Blueprint, Response, current_app, jsonify, request
 
+from coupon_service.admin import scatter_gather
 from coupon_service.admin.csv_export import csv_lines
 from coupon_service.admin.operations import PAGE, Operations
+from coupon_service.web.api import partitions
 from coupon_service.web.auth import require_admin
 from coupon_service.web.schemas import CancelSchema, CouponsSchema, IssuancesSchema
 
@@ -20,29 +22,31 @@ _cancel_schema = CancelSchema()
 
 @admin.get("/coupons")
 def coupons() -> Response:
-    page, after = _operations().coupons(**_coupons_schema.load(request.args))
-    return jsonify(coupons=page, next=after)
+    query = _coupons_schema.load(request.args)
+    page, after, missing = scatter_gather.list_coupons(partitions(), **query)
+    return jsonify(coupons=page, next=after, **_missing(missing))
 
 
 @admin.get("/coupons/<coupon_id:coupon_id>/statistics")
 def statistics(coupon_id: str) -> Response:
-    return jsonify(_operations().statistics(coupon_id))
+    return jsonify(_operations(coupon_id).statistics(coupon_id))
 
 
 @admin.post("/coupons/<coupon_id:coupon_id>/close")
 def close(coupon_id: str) -> Response:
-    return jsonify(message="coupon closed", **_operations().close(coupon_id))
+    return jsonify(message="coupon closed", **_operations(coupon_id).close(coupon_id))
 
 
 @admin.delete("/coupons/<coupon_id:coupon_id>")
 def delete(coupon_id: str) -> Response:
-    return jsonify(message="coupon deleted", **_operations().delete(coupon_id))
+    return jsonify(message="coupon deleted", **_operations(coupon_id).delete(coupon_id))
 
 
 @admin.delete("/coupons/<coupon_id:coupon_id>/users/<user_id:user_id>")
 def cancel(coupon_id: str, user_id: str) -> Response:
     query = _cancel_schema.load(request.args)
-    return jsonify(message="request cancelled", **_operations().cancel(coupon_id, user_id, **query))
+    cancelled = _operations(coupon_id).cancel(coupon_id, user_id, **query)
+    return jsonify(message="request cancelled", **cancelled)
 
 
 @admin.get("/coupons/<coupon_id:coupon_id>/issuances")
@@ -51,18 +55,20 @@ def issuances(coupon_id: str) -> Response:
     if query["format"] == "csv":
         return _csv(coupon_id, query["user_id"], query["safe"] == "1")
     if query["user_id"] is not None:
-        return jsonify(issuances=_operations().issuance(coupon_id, query["user_id"]), next="")
-    page, after = _operations().issuances(coupon_id, query["limit"], query["before"])
+        page = _operations(coupon_id).issuance(coupon_id, query["user_id"])
+        return jsonify(issuances=page, next="")
+    page, after = _operations(coupon_id).issuances(coupon_id, query["limit"], query["before"])
     return jsonify(issuances=page, next=after)
 
 
 @admin.get("/users/<user_id:user_id>/coupons")
 def held_by(user_id: str) -> Response:
-    return jsonify(userId=user_id, coupons=_operations().held_by(user_id))
+    held, missing = scatter_gather.held_by(partitions(), user_id)
+    return jsonify(userId=user_id, coupons=held, **_missing(missing))
 
 
 def _csv(coupon_id: str, user_id: str | None, safe: bool) -> Response:
-    operations = _operations()
+    operations = _operations(coupon_id)
     if user_id is None:
         issuances = operations.all_issuances(coupon_id)
     else:
@@ -78,5 +84,9 @@ def _pages(lines: Iterator[str]) -> Iterator[str]:
         yield page
 
 
-def _operations() -> Operations:
-    return Operations(current_app.extensions["coupon_service"])
+def _missing(partitions: list[int]) -> dict[str, list[int]]:
+    return {"missingPartitions": partitions} if partitions else {}
+
+
+def _operations(coupon_id: str) -> Operations:
+    return Operations(partitions().of(coupon_id))

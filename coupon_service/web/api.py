@@ -8,6 +8,7 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.routing import BaseConverter
 
 from coupon_service.coupons import Coupons
+from coupon_service.installation import Partitions
 from coupon_service.keys import COUPON_ID, USER_ID
 from coupon_service.web.auth import require_admin_if_set
 from coupon_service.web.schemas import RequestSchema, idempotency_key, registrations
@@ -41,7 +42,7 @@ def register() -> Response:
     require_admin_if_set()
     request.max_content_length = MAX_REGISTER_BODY
     body = request.get_json()
-    registered = _coupons().register(*registrations(body))
+    registered = partitions().register(*registrations(body))
     if isinstance(body, list):
         return jsonify(message="coupons registered", coupons=registered)
     return jsonify(message="coupon registered", **registered[0])
@@ -50,7 +51,7 @@ def register() -> Response:
 @api.post("/request")
 def request_coupon() -> tuple[Response, dict[str, str]]:  # see web/fast_path.py
     asked = load_request(request.get_json(), request.headers.get("Idempotency-Key"))
-    body, headers = accepted(_coupons().request(*asked), request.root_path)
+    body, headers = accepted(_coupons(asked[0]).request(*asked), request.root_path)
     return jsonify(body), headers
 
 
@@ -91,7 +92,7 @@ def _new_request_id() -> str:
 
 @api.get("/<coupon_id:coupon_id>/users/<user_id:user_id>")
 def user(coupon_id: str, user_id: str) -> Response:
-    answer = _coupons().user(coupon_id, user_id)
+    answer = _coupons(coupon_id).user(coupon_id, user_id)
     response = jsonify(answer)
     if answer["status"] == "pending":
         response.headers["Retry-After"] = str(POLL_AFTER)
@@ -100,11 +101,16 @@ def user(coupon_id: str, user_id: str) -> Response:
 
 @api.get("/<coupon_id:coupon_id>")
 def snapshot(coupon_id: str) -> Response:
-    response = jsonify(_coupons().snapshot(coupon_id))
+    response = jsonify(_coupons(coupon_id).snapshot(coupon_id))
     response.headers["Cache-Control"] = "public, max-age=1"
     return response
 
 
-def _coupons() -> Coupons:
-    coupons: Coupons = current_app.extensions["coupon_service"].coupons
-    return coupons
+def partitions() -> Partitions:
+    """Return the data of the application."""
+    data: Partitions = current_app.extensions["coupon_service"]
+    return data
+
+
+def _coupons(coupon_id: str) -> Coupons:
+    return partitions().of(coupon_id).coupons

@@ -7,9 +7,8 @@ from redis import Redis
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from coupon_service.config import Config, from_environment
-from coupon_service.connection import connect
 from coupon_service.errors import ConfigError
-from coupon_service.installation import Installation
+from coupon_service.installation import Partitions
 from coupon_service.web import problems
 from coupon_service.web.admin import admin
 from coupon_service.web.api import CouponIdConverter, UserIdConverter, api
@@ -28,7 +27,7 @@ def create_app(config: Config | None = None, client: Redis | None = None) -> Fla
 
     Returns:
         A WSGI application that may be served by any number of processes and threads; its
-        `extensions["coupon_service"]` is the Installation.
+        `extensions["coupon_service"]` has the Partitions.
 
     Raises:
         ConfigError: a setting cannot be used.
@@ -40,7 +39,7 @@ def create_app(config: Config | None = None, client: Redis | None = None) -> Fla
     app.url_map.merge_slashes = False
     app.url_map.converters.update(coupon_id=CouponIdConverter, user_id=UserIdConverter)
 
-    app.extensions["coupon_service"] = Installation(config, client or connect(config))
+    app.extensions["coupon_service"] = Partitions(config, client)
     app.register_blueprint(api)
     app.register_blueprint(admin)
     problems.install(app)

@@ -16,6 +16,7 @@ from marshmallow import ValidationError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from coupon_service.errors import CouponError
+from coupon_service.installation import Partitions
 from coupon_service.web.api import REQUEST_PATH, accepted, load_request
 from coupon_service.web.lean_flask import HEADERS, LeanFlask
 from coupon_service.web.problems import PROBLEM_TYPE, as_problem
@@ -63,7 +64,7 @@ class FastPath:
         self._next = app
         self._loads = app.json.loads
         self._limit: int = app.config["MAX_CONTENT_LENGTH"]
-        self._coupons = app.extensions["coupon_service"].coupons
+        self._partitions: Partitions = app.extensions["coupon_service"]
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
@@ -74,7 +75,7 @@ class FastPath:
             return self._next(environ, start_response)
         mimetype = "application/json"
         try:
-            answer = self._coupons.request(*asked)
+            answer = self._partitions.of(asked[0]).coupons.request(*asked)
             status, (body, headers) = 200, accepted(answer, environ.get("SCRIPT_NAME", ""))
         except CouponError as error:
             status, body, headers = as_problem(error)

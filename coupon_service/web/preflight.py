@@ -3,13 +3,14 @@
 import logging
 import re
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import NoReturn
 
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-from coupon_service.installation import Installation
-from coupon_service.migration import UnknownFormat
+from coupon_service.installation import Installation, Partitions
+from coupon_service.migration import UnusableData
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ _EXPECTED: list[tuple[str, str | int, str]] = [
     ("rdb_last_bgsave_status", "ok", "redis could not save a snapshot the last time"),
     ("role", "master", "redis is a replica: nothing can be requested or issued here"),
     ("cluster_enabled", 0,
-     "redis is a cluster node: set COUPON_KEY_PREFIX to a hash tag such as {coupons}:"),
+     "redis is a cluster node: use redis+cluster:// in REDIS_URL"),
 ]
 #: What makes all keys with this prefix belong to one slot of a cluster.
 _HASH_TAG = re.compile(r"[^{]*\{[^}]+\}")
@@ -33,41 +34,51 @@ _HASH_TAG = re.compile(r"[^{]*\{[^}]+\}")
 CANNOT_SERVE = 3
 
 
-def check(installation: Installation) -> None:
+def check(partitions: Partitions) -> None:
     """Log one line for each thing that would break a promise of the service: what INFO reports of
     Redis, and a missing admin token.
 
     Raises:
-        SystemExit: the data was written by a later version.
+        SystemExit: the data was written by a later version, or with other partitions.
     """
-    if not installation.config.admin_token:
+    if not partitions.config.admin_token:
         log.warning("COUPON_ADMIN_TOKEN is not set: ANYBODY may register coupons, and nobody may "
                     "list, cancel, delete or export")
+    # What several servers have in common is said once.
+    for line in dict.fromkeys(line for each in partitions for line in _findings(each)):
+        log.warning("%s", line)
+
+
+def _findings(installation: Installation) -> Iterator[str]:
+    config = installation.config
     try:
         installation.migration.check()
         info = installation.client.info()
-    except UnknownFormat as error:
+    except UnusableData as error:
         cannot_serve(error)
     except AuthenticationError as error:
-        log.warning("redis does not accept the user or password in REDIS_URL error=%s", error)
+        yield f"redis does not accept the user or password in REDIS_URL error={error}"
         return
     except ResponseError:
         return  # a provider may refuse INFO: then there is nothing to report
     except RedisError as error:
-        log.warning(
-            "redis does not answer: start one with `flask up redis`, or set REDIS_URL error=%s",
-            error,
-        )
+        yield ("redis does not answer: start one with `flask up redis`, or set REDIS_URL "
+               f"error={error}")
         return
     for field, good, text in _EXPECTED:
-        tagged = field == "cluster_enabled" and _HASH_TAG.match(installation.config.key_prefix)
-        if info.get(field, good) != good and not tagged:
-            log.warning("%s (%s:%s)", text, field, info[field])
+        ours = field == "cluster_enabled" and (
+            config.is_cluster or _HASH_TAG.match(installation.keys.prefix)
+        )
+        if info.get(field, good) != good and not ours:
+            yield f"{text} ({field}:{info[field]})"
+    if info.get("connected_slaves", config.replicas) < config.replicas:
+        yield (f"COUPON_REPLICAS is {config.replicas}, and redis has {info['connected_slaves']} "
+               "replicas: nothing will be accepted")
     with suppress(RedisError):  # CONFIG may be refused too
         fsync = installation.client.config_get("appendfsync").get("appendfsync")
         if info.get("aof_enabled") and fsync == "everysec":
-            log.warning("redis can lose what it has acknowledged when it is killed: set "
-                        "appendfsync always (appendfsync:everysec)")
+            yield ("redis can lose what it has acknowledged when it is killed: set "
+                   "appendfsync always (appendfsync:everysec)")
 
 
 def cannot_serve(error: Exception) -> NoReturn:

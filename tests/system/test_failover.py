@@ -4,10 +4,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from coupon_service.config import Config
 from coupon_service.web.app import create_app
 from tests.processes import wait_until, worker
-from tests.state import KEYS, assert_consistent
+from tests.state import KEYS, assert_consistent, config_with
 from tests.system.chaos.proxy import Proxy
 from tests.system.pair import Pair
 
@@ -44,7 +43,7 @@ def ask(api, user):
 
 
 def test_api_finds_the_new_primary_without_a_restart(pair, proxy):
-    api = create_app(Config(redis_url=proxy.url, admin_token="x")).test_client()
+    api = create_app(config_with(redis_url=proxy.url, admin_token="x")).test_client()
     register = {"json": {"couponId": "A", "quantity": 9}, "headers": {"Authorization": "Bearer x"}}
     assert api.post("/api/coupons/register", **register).status_code == 200
     assert ask(api, "before").status_code == 200
@@ -58,7 +57,7 @@ def test_api_finds_the_new_primary_without_a_restart(pair, proxy):
 
 def test_worker_finds_the_new_primary_without_a_restart(pair, proxy, launch, tmp_path):
     process = launch(worker(proxy.url, tmp_path / "worker.log"))
-    api = create_app(Config(redis_url=proxy.url)).test_client()
+    api = create_app(config_with(redis_url=proxy.url)).test_client()
     api.post("/api/coupons/register", json={"couponId": "A", "quantity": 9})
     for user in ("u1", "u2", "u3"):
         assert ask(api, user).status_code == 200

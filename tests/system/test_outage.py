@@ -8,13 +8,12 @@ import pytest
 
 from coupon_service.web import preflight
 from coupon_service.web.app import create_app
-from coupon_service.config import Config
 from coupon_service.connection import connect
 from coupon_service.keys import GROUP
 from tests.system import faults
 from tests.load import Client
 from tests.processes import gunicorn, wait_until, worker
-from tests.state import KEYS, assert_consistent, drain, worker_on
+from tests.state import KEYS, assert_consistent, config_with, drain, worker_on
 
 #: Seconds within which every answer must be there.
 LIMIT = 2.0
@@ -22,7 +21,7 @@ LIMIT = 2.0
 
 @pytest.fixture
 def api(own_server):
-    return create_app(Config(redis_url=own_server.url)).test_client()
+    return create_app(config_with(redis_url=own_server.url)).test_client()
 
 
 def ask(api, user):
@@ -173,7 +172,7 @@ def test_worker_stops_in_time_while_the_server_hangs(own_server, launch, tmp_pat
 
 def test_app_boots_without_redis_and_says_what_to_start(own_server, caplog):
     with faults.refused(own_server):
-        app = create_app(Config(redis_url=own_server.url, admin_token="x"))
+        app = create_app(config_with(redis_url=own_server.url, admin_token="x"))
         preflight.check(app.extensions["coupon_service"])
     assert len(caplog.messages) == 1
     assert "flask up redis" in caplog.messages[0]
@@ -198,7 +197,7 @@ def test_administrators_free_memory_while_the_server_has_none(own_server, coupon
 @pytest.fixture
 def coupons_with_admin(own_server):
     """Coupon A, issued to one user and pending for another; a call of the API as administrator."""
-    config = Config(redis_url=own_server.url, admin_token="x")
+    config = config_with(redis_url=own_server.url, admin_token="x")
     http, headers = create_app(config).test_client(), {"Authorization": "Bearer x"}
     http.post("/api/coupons/register", json={"couponId": "A", "quantity": 5}, headers=headers)
     http.post("/api/coupons/request", json={"couponId": "A", "userId": "issued"})

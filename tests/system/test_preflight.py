@@ -6,11 +6,10 @@ import sys
 import pytest
 
 from coupon_service.web import preflight
-from coupon_service.config import Config, environment
-from coupon_service.connection import connect
-from coupon_service.installation import Installation
+from coupon_service.config import environment
+from coupon_service.installation import Partitions
 from tests.processes import ROOT
-from tests.state import installation_on
+from tests.state import KEYS, config_with, partitions_on
 from tests.system import faults
 
 
@@ -18,8 +17,8 @@ from tests.system import faults
 def said(own_server, caplog):
     def said():
         caplog.clear()
-        config = Config(redis_url=own_server.url, admin_token="x")
-        preflight.check(Installation(config, connect(config, 1, 0)))
+        config = config_with(redis_url=own_server.url, admin_token="x")
+        preflight.check(Partitions(config, None, 1, 0))
         return caplog.messages
 
     return said
@@ -70,8 +69,8 @@ def test_server_that_refuses_info_is_left_in_peace(own_server, said):
 
 
 def test_missing_admin_token_is_said_loudly(own_server, caplog):
-    config = Config(redis_url=own_server.url)
-    preflight.check(Installation(config, connect(config, 1, 0)))
+    config = config_with(redis_url=own_server.url)
+    preflight.check(Partitions(config, None, 1, 0))
     [line] = caplog.messages
     assert "COUPON_ADMIN_TOKEN is not set: ANYBODY may register" in line
 
@@ -83,7 +82,7 @@ def test_missing_admin_token_is_said_loudly(own_server, caplog):
 )
 def test_cluster_node_without_a_hash_tag(monkeypatch, caplog, fake_client, prefix, lines):
     monkeypatch.setattr(fake_client, "info", lambda: {"cluster_enabled": 1}, raising=False)
-    preflight.check(installation_on(fake_client, key_prefix=prefix, admin_token="x"))
+    preflight.check(partitions_on(fake_client, key_prefix=prefix, admin_token="x"))
     assert len(caplog.messages) == lines
 
 
@@ -125,4 +124,4 @@ def test_commands_are_there_where_only_the_requirements_are_installed(own_server
         env=environment(REDIS_URL=own_server.url),
     )
     assert result.returncode == 0, result.stderr
-    assert own_server.client().get("coupon:A:stock") == "5"
+    assert own_server.client().get(KEYS.stock("A")) == "5"

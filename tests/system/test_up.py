@@ -12,6 +12,7 @@ import pytest
 
 from tests.load import Client
 from tests.processes import HOST, ROOT, Process, Server, free_port, listens, wait_until
+from tests.state import KEYS
 
 FLASK = str(Path(sys.executable).parent / "flask")
 
@@ -143,7 +144,7 @@ def test_given_server_is_used_and_none_is_started(up, own_server):
     running = up(REDIS_URL=own_server.url)
     wait_until(lambda: listens(running.port), "the API to listen")
     running.issue("u")
-    assert own_server.client().get("coupon:A:stock") == "1"
+    assert own_server.client().get(KEYS.stock("A")) == "1"
     assert not listens(running.redis_port)
 
 

@@ -1,0 +1,69 @@
+"""What concerns the coupons of all partitions: each is asked, and their answers are merged.
+
+A partition that cannot be used leaves the others usable: its number is returned beside what the
+others have. Only when none can be used, `Unavailable` is raised.
+"""
+
+from collections.abc import Callable
+from heapq import merge
+from itertools import islice
+from typing import Any, TypeVar
+
+from coupon_service.admin.operations import Operations
+from coupon_service.errors import Unavailable
+from coupon_service.installation import Partitions
+
+T = TypeVar("T")
+
+
+def list_coupons(
+    partitions: Partitions, limit: int, after: str = ""
+) -> tuple[list[dict[str, Any]], str, list[int]]:
+    """List coupons by id.
+
+    Args:
+        limit: how many at the most, 1 or more.
+        after: the couponId after which the page begins; empty for the first page.
+
+    Returns:
+        What `Operations.snapshots` returns; the `after` of the next page, empty at the end; and the
+        numbers of the partitions that are missing.
+    """
+    found, missing = _ask(partitions, lambda operations: operations.ids(after, limit))
+    ids = list(islice(merge(*found), limit))
+    shown: dict[str, dict[str, Any]] = {}
+    for installation, its in partitions.by_installation(ids).items():
+        try:
+            read = Operations(installation).snapshots(its)
+        except Unavailable:
+            missing.append(installation.partition)
+            if len(missing) == partitions.config.partitions:
+                raise
+            continue
+        shown |= {each["couponId"]: each for each in read}
+    page = [shown[coupon_id] for coupon_id in ids if coupon_id in shown]
+    return page, ids[-1] if len(ids) == limit else "", sorted(missing)
+
+
+def held_by(partitions: Partitions, user_id: str) -> tuple[list[dict[str, Any]], list[int]]:
+    """List what a user holds, of the coupons that are registered.
+
+    Returns:
+        What `Operations.held_by` returns; and the numbers of the partitions that are missing.
+    """
+    found, missing = _ask(partitions, lambda operations: operations.held_by(user_id))
+    return list(merge(*found, key=lambda held: held["couponId"])), missing
+
+
+def _ask(
+    partitions: Partitions, call: Callable[[Operations], T]
+) -> tuple[list[T], list[int]]:
+    found, missing = [], []
+    for installation in partitions:
+        try:
+            found.append(call(Operations(installation)))
+        except Unavailable:
+            missing.append(installation.partition)
+            if len(missing) == partitions.config.partitions:
+                raise
+    return found, missing

@@ -3,7 +3,10 @@
 import os
 import sys
 
-bind = f"0.0.0.0:{os.environ.get('PORT', '8080')}"
+_port = os.environ.get("PORT", "8080")
+if not (_port.isdecimal() and 0 < int(_port) < 65536):
+    sys.exit(f"PORT must be 1 to 65535, not {_port!r}")
+bind = f"0.0.0.0:{_port}"
 _processes = os.environ.get("WEB_CONCURRENCY", "2")
 if not (_processes.isdecimal() and int(_processes) > 0):
     # gunicorn would start, and serve nothing.

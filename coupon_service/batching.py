@@ -6,6 +6,7 @@ from threading import Lock
 from redis.exceptions import RedisError
 
 from coupon_service.circuit_breaker import CircuitBreaker
+from coupon_service.errors import is_corrupt_data, is_outage
 from coupon_service.scripts import CouponScripts, Request
 
 #: Requests of one round trip: while they are admitted, Redis does nothing else.
@@ -54,14 +55,14 @@ class Batches:
         try:
             with self._breaker:
                 outcomes = self._scripts.admit([each.request for each in waiting])
-                errors = []
+                failures = []
                 for each, outcome in zip(waiting, outcomes, strict=True):
-                    if isinstance(outcome, RedisError):
-                        errors.append(outcome)
+                    if isinstance(outcome, RedisError) and not is_corrupt_data(outcome):
+                        failures.append(outcome)
                     else:
                         each.outcome = outcome
-                if errors:
-                    raise errors[0]
+                if failures:
+                    raise max(failures, key=is_outage)
         except BaseException as error:
             # No other thread would answer the requests of this round trip.
             for each in waiting:

@@ -92,10 +92,10 @@ def _read(env: Env) -> Config:
         redis_url=url,
         key_prefix=env.str("COUPON_KEY_PREFIX", Config.key_prefix),
         redis_timeout=env.float(
-            "COUPON_REDIS_TIMEOUT", Config.redis_timeout, validate=validate.Range(min=0.01)
+            "COUPON_REDIS_TIMEOUT", Config.redis_timeout, validate=validate.Range(0.01, 60)
         ),
         redis_connections=env.int(
-            "COUPON_REDIS_CONNECTIONS", Config.redis_connections, validate=validate.Range(min=2)
+            "COUPON_REDIS_CONNECTIONS", Config.redis_connections, validate=validate.Range(2, 10_000)
         ),
         redis_verify=env.bool("COUPON_REDIS_VERIFY", Config.redis_verify),
         retention=env.float(
@@ -106,18 +106,18 @@ def _read(env: Env) -> Config:
             validate=validate.Regexp(r"[\x21-\x7e]*\Z", error="visible ASCII characters only"),
         ),
         cors_origins=_origins(env.list("COUPON_CORS_ORIGINS", [])),
-        proxies=env.int("COUPON_PROXIES", Config.proxies, validate=validate.Range(min=0)),
+        proxies=env.int("COUPON_PROXIES", Config.proxies, validate=validate.Range(0, 100)),
         worker_batch=env.int(
             "COUPON_WORKER_BATCH", Config.worker_batch, validate=validate.Range(1, 1000)
         ),
         claim_idle_ms=env.int(
-            "COUPON_CLAIM_IDLE_MS", Config.claim_idle_ms, validate=validate.Range(min=1)
+            "COUPON_CLAIM_IDLE_MS", Config.claim_idle_ms, validate=validate.Range(1, 86_400_000)
         ),
         consumer=env.str("COUPON_CONSUMER", Config.consumer),
         sentinel_password=env.str("COUPON_SENTINEL_PASSWORD", Config.sentinel_password),
         partitions=partitions,
         worker_partitions=_numbers(env.str("COUPON_WORKER_PARTITIONS", ""), partitions),
-        replicas=env.int("COUPON_REPLICAS", Config.replicas, validate=validate.Range(min=0)),
+        replicas=env.int("COUPON_REPLICAS", Config.replicas, validate=validate.Range(0, 100)),
         replicas_timeout=env.float(
             "COUPON_REPLICAS_TIMEOUT", Config.replicas_timeout, validate=validate.Range(min=0.001)
         ),
@@ -152,10 +152,14 @@ def _numbers(given: str, partitions: int) -> tuple[int, ...]:
 def _origins(given: list[str]) -> list[str]:
     origins = [origin.strip() for origin in given if origin.strip()]
     for origin in origins:
-        if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#@*,]+", origin):
+        # Browsers send it in small letters and without the usual port.
+        if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\sA-Z/?#@*,]+", origin) or (
+            re.match(r"http:.*:80\Z|https:.*:443\Z", origin)
+        ):
             raise ConfigError(
                 f"COUPON_CORS_ORIGINS: {origin!r} is no origin such as https://shop.example: "
-                "scheme and host, perhaps a port, nothing after them; or * for all"
+                "scheme and host in small letters, perhaps an unusual port, nothing after them; "
+                "or * for all"
             )
     return origins
 

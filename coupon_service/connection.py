@@ -10,6 +10,7 @@ from redis.exceptions import (
     ClusterDownError,
     ConnectionError,
     MovedError,
+    RedisError,
     ResponseError,
 )
 from redis.retry import Retry
@@ -62,7 +63,8 @@ def connect(
     Args:
         config: redis_url (see `topology.parse` for what redis-py does not know), redis_timeout,
             redis_verify, redis_connections, sentinel_password.
-        timeout: seconds to wait for a connection and for each reply; None: redis_timeout.
+        timeout: seconds to wait for each reply, and twice those for a connection; None:
+            redis_timeout.
         retries: how often a command is sent again when a connection breaks or a reply does
             not come. Each script can be repeated, see the replay line in its header.
         partition: the partition to whose primary the connections of a cluster lead.
@@ -87,7 +89,7 @@ def connect(
         )
         # redis-py looks at the query of the URL only when it connects.
         pool.connection_class(**pool.connection_kwargs)
-    except (TypeError, ValueError) as error:
+    except (RedisError, TypeError, ValueError) as error:
         raise ConfigError(
             "REDIS_URL must be like redis://localhost:6379/0, rediss://…, unix://…, "
             f"redis+sentinel://host,host/name/0 or redis+cluster://host,host ({error})"
@@ -102,7 +104,8 @@ def _options(url: str, config: Config, timeout: float) -> dict[str, Any]:
         int(database)  # redis-py takes a name for database 0
     options: dict[str, Any] = {
         "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
+        # A reply that does not come, and two tries to connect, must not take three times as long.
+        "socket_connect_timeout": timeout / 2,
         "protocol": 2,
         "decode_responses": True,
         # Other producers may put any bytes on the stream: one must not make a batch unreadable.

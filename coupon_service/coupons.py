@@ -94,8 +94,8 @@ class Coupons:
         """
         with corrupt_data_of(coupon_id):
             status, *details = self._batches.admit(Request(coupon_id, user_id, request_id))
-        if status != "accepted":
-            raise _refusal(coupon_id, status, details)
+            if status != "accepted":
+                raise _refusal(coupon_id, status, details)
         return {
             "couponId": coupon_id,
             "userId": user_id,

@@ -1,13 +1,14 @@
 """The names of all keys in Redis, and which ids may become part of them."""
 
-#: Both ids end up in keys, URLs and log lines; these patterns are to be matched in full. What
-#: stands for "here" or "above" in a path is refused, because clients resolve it before they send
-#: it (WHATWG URL, "double-dot URL path segment"), and so are the names of endpoints.
-COUPON_ID = r"(?!(?:\.\.?|request|register)(?![A-Za-z0-9._~-]))[A-Za-z0-9._~-]{1,64}"
+#: Both ids end up in keys, URLs and log lines; these patterns are to be matched in full.
+COUPON_ID = r"[A-Za-z0-9._~-]{1,64}"
 #: Any characters but controls and lone surrogates, which no UTF-8 text can carry.
-USER_ID = (
-    r"(?!(?:.*[/\\])?(?:\.|%2[Ee]){1,2}(?:[/\\]|\Z))[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}"
-)
+USER_ID = r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}"
+#: The same for ids that come in over HTTP. What stands for "here" or "above" in a path is refused,
+#: because clients resolve it before they send it (WHATWG URL, "double-dot URL path segment"), and
+#: so are the names of endpoints. Versions before 0.2 admitted such ids, which are still decided.
+NEW_COUPON_ID = rf"(?!(?:\.\.?|request|register)(?![A-Za-z0-9._~-])){COUPON_ID}"
+NEW_USER_ID = rf"(?!(?:.*[/\\])?(?:\.|%2[Ee]){{1,2}}(?:[/\\]|\Z)){USER_ID}"
 #: Visible ASCII; without blanks, because the marks are split at one.
 REQUEST_ID = r"[\x21-\x7e]{1,64}"
 

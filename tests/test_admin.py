@@ -192,6 +192,7 @@ def test_cancelled_issuance_is_not_listed(admin, campaign):
     [
         *(("/A/issuances", query) for query in
           ("limit=0", "limit=1001", "limit=x", "before=1", "before=0-0", "before=00-0",
+           "before=%D9%A3-%D9%A3",
            "format=xml", "safe=yes", "userId=", "other=1")),
         *(("", query) for query in ("limit=0", "limit=1001", "limit=x", "after=a:b", "other=1")),
     ],
@@ -374,3 +375,18 @@ def test_request_ids_are_no_options_and_no_formulas(http, coupons):
     ids = {answer.json["requestId"] for answer in answers}
     assert len(ids) == 500
     assert not any(request_id.startswith(("-", "=", "+", "@")) for request_id in ids)
+
+
+def test_instant_that_cannot_be_shown_is_corrupt_data_of_a_request_too(http, client, campaign):
+    client.hset(KEYS.coupon("A"), "opensAt", 999_999_999_999_999)
+    asked = http.post("/api/coupons/request", json={"couponId": "A", "userId": "new"})
+    for answer in (asked, http.get("/api/coupons/A")):
+        assert (answer.status_code, answer.json["code"]) == (500, "corrupt_data")
+
+
+def test_mark_with_an_id_that_no_stream_takes_is_cancelled_whole(admin, client, campaign):
+    client.set(KEYS.user("A", "u1"), f"r-u1 {10**22}-0")
+    before = client.get(KEYS.stock("A"))
+    assert admin("DELETE", "/coupons/A/users/u1").json["requestStatus"] == "issued"
+    assert int(client.get(KEYS.stock("A"))) == int(before) + 1
+    assert not client.exists(KEYS.user("A", "u1"))

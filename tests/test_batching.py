@@ -86,6 +86,19 @@ def test_corrupt_coupon_is_an_error_for_those_alone_who_ask_for_it(client, share
     assert isinstance(corrupt, RedisError) and "CORRUPT" in str(corrupt)
 
 
+def test_corrupt_coupon_hides_no_outage_from_those_who_share_its_round_trip(own_server):
+    client = own_server.client()
+    scripts = scripts_on(client)
+    scripts.register([Registration("A", 3), Registration("X", 1)])
+    client.set(KEYS.requested("X"), "many")
+    client.config_set("maxmemory", 1)
+    held_up = HeldUp(scripts)
+    requests = [Request("A", "first", "r"), Request("X", "u", "r"), Request("A", "u", "r")]
+    first, corrupt, last = together(Batches(held_up, CircuitBreaker()), held_up, requests)
+    assert isinstance(first, Unavailable) and isinstance(last, Unavailable)
+    assert isinstance(corrupt, RedisError) and "CORRUPT" in str(corrupt)
+
+
 def test_no_more_than_so_many_share_a_round_trip(client, shared):
     batches, scripts = shared
     # As if so many had come at the same moment, of whom this thread is the last.

@@ -1,5 +1,6 @@
 """`flask coupons`: what administrators do from the command line."""
 
+import fcntl
 import csv
 import io
 import json
@@ -111,7 +112,7 @@ def test_refusal_is_one_line_and_exit_code_1(run, issued):
         ("register", "A", "1", "--opens-at", "tomorrow"),
         ("register", "A", "1", "--opens-at", "2030-01-01T00:00:00"), ("cancel", "A", ""),
         ("register", "A", "1", "--expires-at", "9999-12-31T23:59:59-12:00"),
-        ("register", "..", "1"), ("register", "request", "1"), ("cancel", "A", "../../A"),
+        ("register", "..", "1"), ("register", "request", "1"), ("cancel", "A", "a\n"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_changes_nothing(run, real_client, arguments):
@@ -159,6 +160,8 @@ def test_without_redis_url_the_server_that_is_used_is_named(
     # What `flask up` leaves while it runs.
     (tmp_path / "instance").mkdir()
     (tmp_path / "instance" / "redis-url").write_text(shared_server.url)
+    lock = (tmp_path / "instance" / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
     code, output = run("list")
     assert code == 0
     assert output.splitlines()[0] == f"REDIS_URL is not set: using {shared_server.url}"
@@ -172,3 +175,10 @@ def test_wrong_setting_is_one_line(run, monkeypatch, name, value):
     code, output = run("list")
     assert code == 1
     assert output.startswith("Error: ") and name in output and output.count("\n") == 1
+
+
+def test_coupon_of_an_id_that_is_refused_by_now_can_be_administered(run, real_client):
+    coupons_on(real_client).register(Registration("request", 3))
+    assert run("show", "request")[0] == 0
+    assert run("delete", "request", "--yes")[0] == 0
+    assert run("list") == (0, "couponId  state  quantity  stock  requested  issued  pending\n")

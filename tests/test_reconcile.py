@@ -275,3 +275,39 @@ def test_keys_are_gone_through_once_for_all_coupons(a_campaign):
         return a_campaign.info("commandstats")["cmdstat_scan"]["calls"]
 
     assert scans(["A", *(f"C{number}" for number in range(50))]) == scans(["A"])
+
+
+def test_mark_that_is_cancelled_after_its_key_was_found_is_no_disagreement(a_campaign):
+    """Between the reads of the search for marks that no issuance names."""
+    installation = installation_on(a_campaign)
+    names = list(a_campaign.scan_iter(KEYS.user("A", "*")))
+
+    def then_cancelled(*_, **__):
+        yield from names
+        operations_on(a_campaign).cancel("A", "i1")
+
+    reconciliation = Reconciliation(installation, ["A"])
+    reconciliation._client = Overridden(a_campaign, scan_iter=then_cancelled)
+    assert list(reconciliation.run(fix=False)) == []
+
+
+def test_coupon_that_is_deleted_while_the_log_is_read_is_no_disagreement(a_campaign):
+    def delete_first(*arguments, **options):
+        if arguments[0] == KEYS.log and arguments[1] == "-":
+            operations_on(a_campaign).delete("A")
+        return a_campaign.xrange(*arguments, **options)
+
+    reconciliation = Reconciliation(installation_on(a_campaign), ["A"])
+    reconciliation._client = Overridden(a_campaign, xrange=delete_first)
+    assert list(reconciliation.run(fix=False)) == []
+
+
+class Overridden:
+    """A client some of whose methods are others."""
+
+    def __init__(self, client, **methods):
+        self.__dict__.update(methods)
+        self._client = client
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)

@@ -284,3 +284,33 @@ def test_pass_without_entries_changes_nothing(real_client):
     before = everything(real_client)
     assert worker.run_once() == 0
     assert everything(real_client) == before
+
+
+@pytest.mark.parametrize("user_id", ["team/../ann", "..", "."])
+def test_request_of_an_id_that_is_refused_by_now_is_decided_and_can_be_cancelled(
+    client, worker, user_id
+):
+    """As an earlier version has admitted it."""
+    coupons, operations = coupons_on(client), operations_on(client)
+    coupons.register(Registration("A", 5))
+    coupons.request("A", user_id, "r")
+    drain(client, worker)
+    assert coupons.user("A", user_id)["status"] == "issued"
+    assert client.xlen(KEYS.dead) == 0
+    assert operations.cancel("A", user_id)["requestStatus"] == "issued"
+    assert_consistent(client, "A")
+
+
+def test_withdrawn_entry_is_not_issued_on_the_mark_of_a_repetition(client, coupons, worker):
+    """The worker sleeps with the entry while the request is withdrawn and repeated."""
+    coupons.register(Registration("A", 1))
+    coupons.request("A", "u", "r")
+    client.xgroup_create(KEYS.requests, GROUP, id="0", mkstream=True)
+    [[_, [held]]] = client.xreadgroup(GROUP, worker._stream.consumer, {KEYS.requests: ">"}, count=1)
+    operations_on(client).cancel("A", "u")
+    coupons.request("A", "u", "r")
+    worker._decisions.decide([Entry(*held)])
+    operations_on(client).cancel("A", "u")
+    drain(client, worker)
+    assert [line["decision"] for _, line in client.xrange(KEYS.log)] == ["cancelled"] * 2
+    assert_consistent(client, "A")

@@ -102,9 +102,9 @@ class Operations:
         """Close a coupon now. Returns couponId and closesAt (RFC 3339)."""
         with corrupt_data_of(coupon_id), self._bulkhead:
             status, *closes_at = self._scripts.close(coupon_id)
-        if status == "unknown_coupon":
-            raise unknown(coupon_id)
-        return {"couponId": coupon_id, "closesAt": instant(closes_at[0])}
+            if status == "unknown_coupon":
+                raise unknown(coupon_id)
+            return {"couponId": coupon_id, "closesAt": instant(closes_at[0])}
 
     def cancel(self, coupon_id: str, user_id: str, request_id: str = "") -> dict[str, Any]:
         """Cancel a user's issuance, or withdraw the pending request: the place returns.

@@ -4,7 +4,7 @@ The service may run meanwhile: what is moving is not taken for a disagreement. A
 read in pages.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
@@ -65,6 +65,8 @@ class Reconciliation:
         #: and how many of either were written since the counters were read.
         self._marks, self._logged = Counter[str](), Counter[str]()
         self._issued_since, self._cancelled_since = Counter[str](), Counter[str]()
+        #: By couponId: what is said of issuances in the log that have no mark.
+        self._without_mark = defaultdict[str, list[str]](list)
 
     def run(self, fix: bool) -> Iterator[Disagreement]:
         """Find all disagreements.
@@ -80,7 +82,7 @@ class Reconciliation:
             yield from self._of(coupon_id, self._lost_requests(coupon_id, fix))
             yield from self._of(coupon_id, self._issuances(coupon_id))
         yield from self._orphans()
-        yield from self._log(started)
+        self._log(started)
         for coupon_id in list(self._before):
             yield from self._of(coupon_id, self._last_look(coupon_id))
 
@@ -104,6 +106,7 @@ class Reconciliation:
         then, now = self._before[coupon_id], self._counts(coupon_id)
         if not now or now.registered_at != then.registered_at:
             return  # deleted meanwhile
+        yield from (Disagreement(coupon_id, text) for text in self._without_mark[coupon_id])
         if now.requested != now.issued + now.pending:
             yield Disagreement(
                 coupon_id,
@@ -204,11 +207,11 @@ class Reconciliation:
             for row, (_, coupon_id, user_id) in enumerate(marked):
                 entries, mark = found[2 * row:][:2]
                 named = any(entry.get("userId") == user_id for _, entry in _listed(entries))
-                if str(mark) == marks[row] and not named:
+                if mark is not None and str(mark) == marks[row] and not named:
                     self._marks[coupon_id] += 1
                     yield Disagreement(coupon_id, f"no issuance names the mark of {user_id!r}")
 
-    def _log(self, started: tuple[int, ...]) -> Iterator[Disagreement]:
+    def _log(self, started: tuple[int, ...]) -> None:
         """Count issuances and cancellations in the log, and look for the mark of each issuance."""
         without_mark: dict[tuple[str, str], str] = {}
         for page in self._pages(self._keys.log):
@@ -238,8 +241,8 @@ class Reconciliation:
                     self._cancelled_since[coupon_id] += is_new
                     without_mark.pop(user, None)
         for (coupon_id, user_id), line_id in without_mark.items():
-            yield Disagreement(
-                coupon_id, f"{user_id!r} was issued by the log ({line_id}), without its mark"
+            self._without_mark[coupon_id].append(
+                f"{user_id!r} was issued by the log ({line_id}), without its mark"
             )
 
     def _is_of_this_life(self, coupon_id: str, line_id: str) -> bool:

@@ -31,9 +31,13 @@ URL_FILE = FOLDER / "redis-url"
 def url_of_running() -> str | None:
     """Return the URL of the server that `flask up` runs in this folder, if it does."""
     try:
-        return URL_FILE.read_text(encoding="utf-8")
+        url = URL_FILE.read_text(encoding="utf-8")
+        os.close(_lock(FOLDER))
     except OSError:
         return None
+    except click.ClickException:
+        return url
+    return None  # nobody holds the lock: it was left behind
 
 
 def find_server() -> str:
@@ -122,7 +126,6 @@ def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
         locks.append(_lock(folder))
         commands["redis"] = shlex.join(server_command(find_server(), redis_port, folder))
         variables["REDIS_URL"] = f"redis://{HOST}:{redis_port}/0"
-        URL_FILE.write_text(variables["REDIS_URL"], encoding="utf-8")
     if "web" in names:
         _must_be_free(port, "give another one with --port")
         if not environment().get("COUPON_ADMIN_TOKEN"):
@@ -130,6 +133,8 @@ def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
             variables["COUPON_ADMIN_TOKEN"] = LOCAL_TOKEN
             click.echo(f"the admin token is {LOCAL_TOKEN!r}, because COUPON_ADMIN_TOKEN is not set")
     try:
+        if "redis" in names:
+            URL_FILE.write_text(variables["REDIS_URL"], encoding="utf-8")
         return _supervise({name: commands[name] for name in names}, variables, locks, received)
     finally:
         if "redis" in names:

@@ -52,7 +52,9 @@ for row, user_id in ipairs(users) do
   local request_id, entry_id = request_ids[row], entry_ids[row]
   -- Of a coupon that had this id before, or of another producer before the registration.
   local old = since and awaited[user_id] ~= entry_id and not newer(entry_id, since)
+  -- The mark names its entry: one that was withdrawn must not be issued on the mark of a repetition.
   local admitted = not old and waiting[user_id] == request_id
+    and (awaited[user_id] == entry_id or awaited[user_id] == '')
   local undecided = admitted
     or not gone[entry_id] and #redis.call('XRANGE', requests, entry_id, entry_id) == 1
   local verdict = 1

@@ -19,10 +19,14 @@ local function text(number)
 end
 
 -- The two parts of a pending or issuance mark: the requestId, and the id of the entry on the
--- stream or of the line in the log ('' in the mark of another system); nil where there is no mark.
+-- stream or of the line in the log ('' in the mark of another system, and for what no stream takes
+-- for an id); nil where there is no mark.
 local function parts(mark)
-  local request_id, id = string.match(mark or '', '^(%S+) (%d+%-%d+)$')
-  return request_id or string.match(mark or '', '^%S+'), id or ''
+  local request_id, ms, sequence = string.match(mark or '', '^(%S+) (%d+)%-(%d+)$')
+  if request_id and #ms < 20 and #sequence < 20 then
+    return request_id, ms .. '-' .. sequence
+  end
+  return string.match(mark or '', '^%S+'), ''
 end
 
 -- The clock of the server, which all processes share, in ms since 1970.

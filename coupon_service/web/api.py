@@ -9,7 +9,7 @@ from werkzeug.routing import BaseConverter
 
 from coupon_service.coupons import Coupons
 from coupon_service.installation import Partitions
-from coupon_service.keys import COUPON_ID, USER_ID
+from coupon_service.keys import NEW_COUPON_ID, NEW_USER_ID
 from coupon_service.web.auth import require_admin_if_set
 from coupon_service.web.schemas import RequestSchema, idempotency_key, registrations
 
@@ -27,13 +27,13 @@ _request_schema = RequestSchema()
 class CouponIdConverter(BaseConverter):
     """Lets only a valid couponId match a path."""
 
-    regex = COUPON_ID
+    regex = NEW_COUPON_ID
 
 
 class UserIdConverter(BaseConverter):
     """Lets any valid userId match the rest of a path, slashes included."""
 
-    regex = USER_ID
+    regex = NEW_USER_ID
     part_isolating = False
 
 

@@ -19,7 +19,7 @@ from coupon_service.errors import CouponError
 from coupon_service.installation import Partitions
 from coupon_service.web.api import REQUEST_PATH, accepted, load_request
 from coupon_service.web.lean_flask import HEADERS, LeanFlask
-from coupon_service.web.problems import PROBLEM_TYPE, as_problem
+from coupon_service.web.problems import PROBLEM_TYPE, as_problem, unexpected
 from coupon_service.web.strict_json import encode
 
 if TYPE_CHECKING:
@@ -77,8 +77,10 @@ class FastPath:
         try:
             answer = self._partitions.of(asked[0]).coupons.request(*asked)
             status, (body, headers) = 200, accepted(answer, environ.get("SCRIPT_NAME", ""))
-        except CouponError as error:
-            status, body, headers = as_problem(error)
+        except Exception as error:  # as Flask does, which must not see the request again
+            status, body, headers = (
+                as_problem(error) if isinstance(error, CouponError) else unexpected()
+            )
             mimetype = PROBLEM_TYPE
         sent = encode(body)
         start_response(_STATUS_LINE[status], [

@@ -57,10 +57,12 @@ class GunicornWorker(GeventPyWSGIWorker):  # type: ignore[misc]
         Raises:
             SystemExit: a setting cannot be used. In the children it would be told once by each.
         """
-        for patch in (
-            monkey.patch_thread, monkey.patch_socket, monkey.patch_ssl, monkey.patch_select,
-        ):
-            patch()
+        if not monkey.is_module_patched("threading"):  # SIGHUP comes here again
+            for patch in (
+                monkey.patch_thread, monkey.patch_socket, monkey.patch_ssl, monkey.patch_select,
+                monkey.patch_time,  # redis-py sleeps before it tries again
+            ):
+                patch()
         # Not before the patch, for they load redis and with it ssl.
         from coupon_service.errors import ConfigError
         from coupon_service.web.app import create_app

@@ -34,7 +34,7 @@ class LeanRequest(Request):
         """
         limit = self.max_content_length
         declared = self.environ.get("CONTENT_LENGTH", "")
-        if declared.isdecimal() and not hasattr(self, "_cached_data"):
+        if declared.isdecimal() and not self.__dict__.keys() & {"_cached_data", "form", "stream"}:
             length = int(declared)
             if limit is not None and length > limit:
                 raise RequestEntityTooLarge()
@@ -68,8 +68,11 @@ class LeanResponse(Response):
         super().__init__(response, status, defaults, **kwargs)
 
     def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:
-        """Return the headers, which need no change: a body of bytes has set its length."""
-        if "Content-Length" in self.headers:
+        """Return the headers, which mostly need no change: a body of bytes has set its length."""
+        if (
+            "Content-Length" in self.headers and self.status_code not in (204, 304)
+            and self.headers.get("Location", "").isascii()
+        ):
             return self.headers
         return super().get_wsgi_headers(environ)
 
@@ -86,5 +89,6 @@ class LeanFlask(Flask):
         if request is None or self.config["SERVER_NAME"] or self.config["TRUSTED_HOSTS"]:
             return super().create_url_adapter(request)
         return MapAdapter(
-            self.url_map, "localhost", request.root_path, "", "http", request.path, request.method
+            self.url_map, request.environ.get("HTTP_HOST", "localhost"), request.root_path, "",
+            request.scheme, request.path, request.method,
         )

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from flask import Flask, Response, jsonify
 from marshmallow import ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, InternalServerError
 
 from coupon_service.errors import CouponError, Unauthorized
 
@@ -57,6 +57,13 @@ def as_problem(error: CouponError) -> tuple[int, dict[str, object], dict[str, st
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="admin", Basic realm="admin"'
     return status, _body(status, error.code, str(error), **error.details), headers
+
+
+def unexpected() -> tuple[int, dict[str, object], dict[str, str]]:
+    """Return HTTP status, body and headers for an exception that is a defect, and log it."""
+    log.exception("an exception that is a defect")
+    error = InternalServerError()
+    return 500, _body(500, "internal_server_error", str(error.description)), {}
 
 
 def install(app: Flask) -> None:

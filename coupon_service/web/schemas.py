@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from coupon_service.keys import COUPON_ID, REQUEST_ID, USER_ID
+from coupon_service.keys import NEW_COUPON_ID, NEW_USER_ID, REQUEST_ID
 from coupon_service.scripts import WINDOW, Registration
 
 #: Coupons of one call of register.
@@ -15,11 +15,11 @@ MAX_REGISTRATIONS = 1000
 PAGE, MAX_PAGE = 100, 1000
 
 _coupon_id = validate.Regexp(
-    re.compile(rf"{COUPON_ID}\Z"),
+    re.compile(rf"{NEW_COUPON_ID}\Z"),
     error="1 to 64 characters of A-Z a-z 0-9 . _ ~ - but not . or .. or request or register",
 )
 _user_id = validate.Regexp(
-    re.compile(rf"{USER_ID}\Z"),
+    re.compile(rf"{NEW_USER_ID}\Z"),
     error="1 to 128 characters without control characters, and no . or .. between slashes",
 )
 
@@ -87,7 +87,7 @@ class IssuancesSchema(Schema):
 
     limit = _limit()
     before = fields.String(load_default="", validate=validate.Regexp(
-        r"(?!0+-0+\Z)\d{1,19}-\d{1,19}\Z"  # nothing is before 0-0, and Redis says so
+        r"(?!0+-0+\Z)[0-9]{1,19}-[0-9]{1,19}\Z"  # nothing is before 0-0, and Redis says so
     ))
     user_id = fields.String(data_key="userId", load_default=None, validate=_user_id)
     format = fields.String(load_default="json", validate=validate.OneOf(["json", "csv"]))

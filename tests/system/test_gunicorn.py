@@ -141,6 +141,7 @@ def test_client_that_keeps_its_connections_loses_no_request_in_restarts(
     print(counts)
     assert [lost for _, lost in counts] == [0] * 8
     assert min(answered for answered, _ in counts) > 10
+    assert "AssertionError" not in process.output()
     requested = int(own_server.client().get(KEYS.requested("A")))
     assert requested == sum(answered for answered, _ in counts)
 
@@ -162,6 +163,19 @@ def test_slow_reader_of_an_export_gets_all_of_it(own_server, api, tmp_path):
             received += part
     assert received.endswith(b"\r\n0\r\n\r\n")
     assert received.count(b"\r\nA,u") + received.count(b"\nA,u") >= 100_000
+
+
+def test_head_of_an_export_has_no_body(own_server, api):
+    _, url = api
+    many_issued(own_server.client(), 10)
+    with socket.create_connection((HOST, urlsplit(url).port)) as connection:
+        connection.sendall(
+            b"HEAD /api/coupons/A/issuances?format=csv HTTP/1.1\r\nHost: a\r\n"
+            b"Authorization: Bearer secret\r\nConnection: close\r\n\r\n"
+        )
+        head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ") and b"text/csv" in head
+    assert body == b""
 
 
 @pytest.mark.parametrize("path", ["/api/coupons/request", "/api/coupons/register"])
@@ -192,8 +206,10 @@ def test_wrong_setting_is_one_line_and_nothing_starts(launch, tmp_path, name, va
     assert_not_started(launch, tmp_path, name, value, command)
 
 
-def test_wrong_number_of_processes_is_one_line_and_nothing_starts(launch, tmp_path):
-    assert_not_started(launch, tmp_path, "WEB_CONCURRENCY", "0", ["-m", "gunicorn", "wsgi:app"])
+def test_wrong_setting_of_gunicorn_is_one_line_and_nothing_starts(launch, tmp_path):
+    for name, value in (("WEB_CONCURRENCY", "0"), ("PORT", "99999")):
+        assert_not_started(launch, tmp_path, name, value, ["-m", "gunicorn", "wsgi:app"])
+        (tmp_path / "log").unlink()
 
 
 def assert_not_started(launch, tmp_path, name, value, command):

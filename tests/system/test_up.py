@@ -228,6 +228,15 @@ def test_commands_beside_it_find_its_server(up, tmp_path):
     assert not (tmp_path / "instance" / "redis-url").exists()
 
 
+def test_server_that_is_not_running_any_more_is_not_taken_for_the_one_to_use(tmp_path):
+    (tmp_path / "instance").mkdir()
+    (tmp_path / "instance" / "redis-url").write_text(f"redis://{HOST}:1/0")
+    result = subprocess.run(
+        [FLASK, "coupons", "list"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.stderr.startswith("REDIS_URL is not set: using redis://localhost:6379/0\n")
+
+
 def test_sigint_stops_it_also_where_it_was_ignored_before(tmp_path, launch):
     """As a shell starts a background job of a script."""
     up = Up(tmp_path)

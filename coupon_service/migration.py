@@ -36,7 +36,7 @@ class Migration:
         self._config = config
 
     def check(self) -> bool:
-        """Return whether the data is of this version's format; record the number of partitions.
+        """Return whether the data is of this version's format.
 
         Raises:
             UnusableData: it was written by a later version, or with other partitions.
@@ -50,18 +50,22 @@ class Migration:
             )
         return stored is not None
 
+    def record_partitions(self) -> None:
+        """Let the data say how many partitions there are, where that is more than one."""
+        if self._keys.prefix != self._config.key_prefix:
+            self._client.set(self._keys.partitions, self._config.partitions, nx=True)
+
     def _check_partitions(self) -> None:
-        config, count = self._config, self._config.partitions
-        if config.prefix(0) == config.key_prefix:
-            stored = self._client.get(Keys(f"{config.key_prefix}{{0}}:").partitions) or count
+        count, prefix = self._config.partitions, self._config.key_prefix
+        if self._keys.prefix == prefix:
+            stored = self._client.get(Keys(f"{prefix}{{0}}:").partitions)
+        elif not self._config.is_cluster and self._client.exists(
+            Keys(prefix).format, Keys(prefix).coupons
+        ):
+            stored = 1
         else:
-            with suppress(OutOfMemoryError):
-                self._client.set(self._keys.partitions, count, nx=True)
-            stored = self._client.get(self._keys.partitions) or count
-            alone = Keys(config.key_prefix)
-            if not config.is_cluster and self._client.exists(alone.format, alone.coupons):
-                stored = 1
-        if int(stored) != count:
+            stored = self._client.get(self._keys.partitions)
+        if stored is not None and int(stored) != count:
             raise UnusableData(
                 f"the data has {stored} partitions and COUPON_PARTITIONS is {count}: set it to "
                 f"{stored}, or use an empty Redis or another COUPON_KEY_PREFIX"
@@ -76,8 +80,10 @@ class Migration:
         Raises:
             UnusableData: see `check`.
         """
-        count = 0
-        if self.check():
+        count, converted = 0, self.check()
+        with suppress(OutOfMemoryError):
+            self.record_partitions()
+        if converted:
             return count
         while self._client.type(self._keys.coupons) == "set":
             for coupon_id in self._client.srandmember(self._keys.coupons, PAGE):

@@ -12,7 +12,7 @@ from coupon_service.admin.operations import Operations
 from coupon_service.admin.scripts import AdminScripts
 from coupon_service.config import Config
 from coupon_service.installation import Installation, Partitions
-from coupon_service.keys import Keys
+from coupon_service.keys import GROUP, Keys
 from coupon_service.scripts import CouponScripts, WorkerScripts
 from worker import Worker
 
@@ -136,14 +136,29 @@ def worker_on(client: Redis, **settings: object) -> Worker:
     return AllWorkers(partitions_on(client, **settings))
 
 
-def backlog(client: Redis) -> int:
+def of_each(data: Redis | Partitions) -> list[tuple[Redis, Keys]]:
+    """A client and the keys of each partition; of those on one server by its client."""
+    if isinstance(data, Partitions):
+        return [(each.client, each.keys) for each in data]
+    return [(data, keys) for keys in KEYS.all]
+
+
+def backlog(data: Redis | Partitions) -> int:
     """How many entries are on the request streams."""
-    return sum(client.xlen(keys.requests) for keys in KEYS.all)
+    return sum(client.xlen(keys.requests) for client, keys in of_each(data))
 
 
-def log_lines(client: Redis) -> list[tuple[str, dict[str, str]]]:
+def held(data: Redis | Partitions) -> int:
+    """How many entries workers have been given and not acknowledged."""
+    return sum(
+        client.xpending(keys.requests, GROUP)["pending"] for client, keys in of_each(data)
+        if client.exists(keys.requests)
+    )
+
+
+def log_lines(data: Redis | Partitions) -> list[tuple[str, dict[str, str]]]:
     """The lines of all logs, by their ids."""
-    lines = [line for keys in KEYS.all for line in client.xrange(keys.log)]
+    lines = [line for client, keys in of_each(data) for line in client.xrange(keys.log)]
     return sorted(lines, key=lambda line: _parts(line[0]))
 
 
@@ -182,12 +197,22 @@ def everything(client: Redis) -> dict[str, object]:
     return {key: readers[client.type(key)](key) for key in client.scan_iter() if key not in numbers}
 
 
-def assert_consistent(client: Redis, *coupon_ids: str) -> None:
+def assert_consistent(data: Redis | Partitions, *coupon_ids: str) -> None:
     """Check, from the marks and the log and not from counters, that all counters agree."""
-    marks = set(client.scan_iter("*coupon:*:user:*", count=1000))
-    since = {each: client.hget(KEYS.coupon(each), "since") or "0-0" for each in coupon_ids}
+    partitions = of_each(data)
+    client_and_keys = {
+        each: partitions[crc32(each.encode()) % len(partitions)] for each in coupon_ids
+    }
+    marks = {
+        mark for client in {id(client): client for client, _ in partitions}.values()
+        for mark in client.scan_iter("*coupon:*:user:*", count=1000)
+    }
+    since = {
+        each: client.hget(keys.coupon(each), "since") or "0-0"
+        for each, (client, keys) in client_and_keys.items()
+    }
     holders = set[tuple[str, str]]()
-    for _, entry in log_lines(client):
+    for _, entry in log_lines(data):
         coupon_id, pair = entry["couponId"], (entry["couponId"], entry["userId"])
         if coupon_id not in since:
             continue
@@ -199,9 +224,9 @@ def assert_consistent(client: Redis, *coupon_ids: str) -> None:
             holders.add(pair)
         elif entry["decision"] == "cancelled":
             holders.discard(pair)
-    for coupon_id in coupon_ids:
+    for coupon_id, (client, keys) in client_and_keys.items():
         users = {user for coupon, user in holders if coupon == coupon_id}
-        _assert_consistent(client, coupon_id, users, marks)
+        _assert_consistent(client, keys, coupon_id, users, marks)
 
 
 def _parts(stream_id: str) -> tuple[int, int]:
@@ -209,12 +234,14 @@ def _parts(stream_id: str) -> tuple[int, int]:
     return int(ms), int(sequence or 0)
 
 
-def _assert_consistent(client: Redis, coupon_id: str, issued: set[str], marks: set[str]) -> None:
-    start = KEYS.user(coupon_id, "")
+def _assert_consistent(
+    client: Redis, keys: Keys, coupon_id: str, issued: set[str], marks: set[str]
+) -> None:
+    start = keys.user(coupon_id, "")
     assert {start + user for user in issued} == {mark for mark in marks if mark.startswith(start)}
-    coupon = client.hgetall(KEYS.coupon(coupon_id))
-    stock = int(client.get(KEYS.stock(coupon_id)))
+    coupon = client.hgetall(keys.coupon(coupon_id))
+    stock = int(client.get(keys.stock(coupon_id)))
     assert stock >= 0
     assert int(coupon["quantity"]) == stock + len(issued)
-    pending = client.hlen(KEYS.pending(coupon_id))
-    assert int(client.get(KEYS.requested(coupon_id))) == len(issued) + pending
+    pending = client.hlen(keys.pending(coupon_id))
+    assert int(client.get(keys.requested(coupon_id))) == len(issued) + pending

@@ -46,6 +46,7 @@ def _partitions() -> Iterator[Partitions]:
         for each in partitions:
             with suppress(RedisError):  # said where it matters
                 each.migration.check()
+                each.migration.record_partitions()
         yield partitions
     except CouponError as error:
         cause = f" ({error.__cause__})" if error.__cause__ else ""

@@ -67,13 +67,15 @@ def _findings(installation: Installation) -> Iterator[str]:
         return
     for field, good, text in _EXPECTED:
         ours = field == "cluster_enabled" and (
-            config.is_cluster or _HASH_TAG.match(installation.keys.prefix)
+            config.is_cluster or config.partitions == 1 and _HASH_TAG.match(config.key_prefix)
         )
         if info.get(field, good) != good and not ours:
             yield f"{text} ({field}:{info[field]})"
     if info.get("connected_slaves", config.replicas) < config.replicas:
         yield (f"COUPON_REPLICAS is {config.replicas}, and redis has {info['connected_slaves']} "
                "replicas: nothing will be accepted")
+    with suppress(RedisError):  # which has been said
+        installation.migration.record_partitions()
     with suppress(RedisError):  # CONFIG may be refused too
         fsync = installation.client.config_get("appendfsync").get("appendfsync")
         if info.get("aof_enabled") and fsync == "everysec":

@@ -13,7 +13,8 @@ from coupon_service.keys import GROUP
 from coupon_service.scripts import Registration, Request
 from tests.load import Client, ask_all
 from tests.processes import gunicorn, wait_until, worker
-from tests.state import KEYS, assert_consistent, scripts_on
+from tests.state import KEYS, assert_consistent, backlog, log_lines, scripts_on
+from tests.state import held as held_entries
 
 QUANTITY, USERS, CONNECTIONS = 1000, 5000, 16
 
@@ -27,11 +28,11 @@ def askers():
 
 
 def decisions(client):
-    return [(entry["userId"], entry["decision"]) for _, entry in client.xrange(KEYS.log)]
+    return [(entry["userId"], entry["decision"]) for _, entry in log_lines(client)]
 
 
 def drained(client):
-    return client.xlen(KEYS.requests) == 0
+    return backlog(client) == 0
 
 
 class Slowed:
@@ -68,7 +69,7 @@ def test_exactly_the_quantity_is_issued_to_the_first_admitted(
 
     if worker_is == "stopped":
         answers = ask_all(url, "SPRING2025", askers(), CONNECTIONS)
-        assert client.xlen(KEYS.requests) == QUANTITY
+        assert backlog(client) == QUANTITY
         launch(worker(own_server.url, log))
     elif worker_is == "slowed":
         process = launch(worker(own_server.url, log, COUPON_WORKER_BATCH="1"))
@@ -87,7 +88,7 @@ def test_exactly_the_quantity_is_issued_to_the_first_admitted(
     assert client.get(KEYS.stock("SPRING2025")) == "0"
     assert client.get(KEYS.requested("SPRING2025")) == str(QUANTITY)
     assert client.hlen(KEYS.pending("SPRING2025")) == 0
-    assert client.xpending(KEYS.requests, GROUP)["pending"] == 0
+    assert held_entries(client) == 0
     assert_consistent(client, "SPRING2025")
     refused = Counter(answer.code for answer in answers if answer.status != 200)
     refusals = Client(url).call("GET", "/SPRING2025")[2]["refusals"]

@@ -82,7 +82,9 @@ def test_missing_admin_token_is_said_loudly(own_server, caplog):
 )
 def test_cluster_node_without_a_hash_tag(monkeypatch, caplog, fake_client, prefix, lines):
     monkeypatch.setattr(fake_client, "info", lambda: {"cluster_enabled": 1}, raising=False)
-    preflight.check(partitions_on(fake_client, key_prefix=prefix, admin_token="x"))
+    preflight.check(
+        partitions_on(fake_client, partitions=1, key_prefix=prefix, admin_token="x")
+    )
     assert len(caplog.messages) == lines
 
 

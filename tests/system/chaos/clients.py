@@ -48,11 +48,14 @@ class Clients:
         with self._lock:
             if sold_out == self._coupon:
                 coupon = f"C{next(self._coupons)}"
-                self._persist(Client(self._url), "/register",
-                              {"couponId": coupon, "quantity": self._quantity},
-                              Authorization=f"Bearer {self._token}")
+                self._register(coupon)
                 self.answers[coupon], self.abandoned[coupon] = [], set()
                 self._coupon = coupon
+
+    def _register(self, coupon: str) -> None:
+        self._persist(Client(self._url), "/register",
+                      {"couponId": coupon, "quantity": self._quantity},
+                      Authorization=f"Bearer {self._token}")
 
     def _run(self, number: int) -> None:
         chance = random.Random(f"{self._seed}/{number}")
@@ -76,6 +79,8 @@ class Clients:
                     self.disagreements.append(f"{coupon} {user} {key}: {answer} then {again}")
             if answer.code == "sold_out":
                 self._next_coupon(coupon)
+            elif answer.code == "unknown_coupon":  # a failover has lost the registration
+                self._register(coupon)
 
     def _ask(self, client: Client, coupon: str, user: str, key: str) -> Answer:
         status, body = self._persist(

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from coupon_service.scripts import Request
 from tests.load import Client
-from tests.state import KEYS, scripts_on
+from tests.state import log_lines
 
 #: More than a deletion removes by itself, so that workers have pages to remove.
 SEEDED = 1_200
@@ -25,8 +25,9 @@ class Lives:
     issuance of life n.
     """
 
-    def __init__(self, url: str, server, seed: int, token: str, coupons=("L0", "L1")) -> None:
-        self._url, self._server, self._seed, self._token = url, server, seed, token
+    def __init__(self, url: str, data, seed: int, token: str, coupons=("L0", "L1")) -> None:
+        """`data` gives the Partitions, through connections to the servers themselves."""
+        self._url, self._data, self._seed, self._token = url, data, seed, token
         self._done = threading.Event()
         self.coupons = coupons
         self.ends: dict[str, list[str]] = {coupon: [] for coupon in coupons}
@@ -61,7 +62,7 @@ class Lives:
                 time.sleep(chance.uniform(0.1, 1.5))
                 self.counts["deletions"] += 1
                 self._call("DELETE", f"/{coupon}")  # 404: the reply to the first try was lost
-            self.ends[coupon].append(self._last_line())
+            self.ends[coupon].append(self._last_line(coupon))
             if self._done.is_set():
                 return
 
@@ -86,7 +87,7 @@ class Lives:
                 Request(coupon, f"seed{number}", f"{life}-seed{number}")
                 for number in range(start, start + 400)
             ]
-            replies = self._on_server(lambda client: scripts_on(client).admit(requests))
+            replies = self._on_server(coupon, lambda its: its.coupon_scripts.admit(requests))
             for request, reply in zip(requests, replies, strict=True):
                 if reply == ["accepted"]:
                     self.accepted[coupon].add(request.request_id)
@@ -105,16 +106,15 @@ class Lives:
                 self.accepted[coupon].add(key)
             time.sleep(0.002)
 
-    def _last_line(self) -> str:
-        log = self._on_server(lambda client: client.xinfo_stream(KEYS.log))
+    def _last_line(self, coupon: str) -> str:
+        log = self._on_server(coupon, lambda its: its.client.xinfo_stream(its.keys.log))
         return str(log["last-generated-id"])
 
-    def _on_server(self, call):
-        """Call a client of the server itself until there is a reply."""
+    def _on_server(self, coupon: str, call):
+        """Call with the installation that has the coupon until there is a reply."""
         while True:
             try:
-                with self._server.client() as client:
-                    reply = call(client)
+                reply = call(self._data().of(coupon))
                 if not (isinstance(reply, list) and any(isinstance(x, RedisError) for x in reply)):
                     return reply
             except RedisError:
@@ -136,15 +136,17 @@ class Lives:
                 return status, answer
             time.sleep(0.1)
 
-    def check(self, client) -> None:
+    def check(self) -> None:
         """Every life kept the promise, and nothing is left of those that are over."""
-        assert client.zrange(KEYS.removals, 0, -1) == []
+        data = self._data()
         lines = {coupon: [] for coupon in self.coupons}
-        for log_id, line in client.xrange(KEYS.log):
+        for log_id, line in log_lines(data):
             if line["couponId"] in lines:
                 lines[line["couponId"]].append((_parts(log_id), line))
         for coupon, ends in self.ends.items():
-            assert list(client.scan_iter(KEYS.coupon(coupon) + "*", count=1000)) == []
+            client, keys = data.of(coupon).client, data.of(coupon).keys
+            assert client.zrange(keys.removals, 0, -1) == []
+            assert list(client.scan_iter(keys.coupon(coupon) + "*", count=1000)) == []
             decided = {line["requestId"] for _, line in lines[coupon]}
             assert self.accepted[coupon] <= decided, "an accepted request was not decided"
             after = (0, 0)

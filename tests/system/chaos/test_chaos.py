@@ -9,13 +9,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from redis.exceptions import RedisError
 
-from coupon_service.keys import GROUP
+from coupon_service.installation import Partitions
+from tests.processes import gunicorn, wait_until, worker
+from tests.state import assert_consistent, backlog, config_with, everything, held, log_lines
 from tests.system.chaos.clients import Clients
 from tests.system.chaos.lives import Lives
 from tests.system.chaos.proxy import Proxy
-from tests.processes import gunicorn, wait_until, worker
-from tests.state import KEYS, assert_consistent, everything
+from tests.system.deployments import Cluster, Sentinels
 from tests.system.pair import Pair
 
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(1_000_000))
@@ -26,35 +28,34 @@ CLAIM_IDLE_MS = 400
 
 
 class Chaos:
-    """The processes, and what is done to them."""
+    """The processes of the service, and what is done to them and to Redis."""
 
-    def __init__(self, pair, proxy, folder, launch):
-        self.pair, self.proxy, self.folder, self.launch = pair, proxy, folder, launch
+    def __init__(self, url, folder, launch, settings, faults):
+        """`faults` maps what can be done to Redis to how often it is done."""
+        self._redis_url, self._folder, self._launch, self._settings = url, folder, launch, settings
         self.random = random.Random(SEED)
         self.counts = Counter()
         self.api, self.url = gunicorn(
-            proxy.url, folder / "web.log", COUPON_ADMIN_TOKEN=TOKEN, COUPON_RETENTION="1"
+            url, folder / "web.log", COUPON_ADMIN_TOKEN=TOKEN, COUPON_RETENTION="1", **settings
         )
         launch(self.api)
         self.workers = [self._worker() for _ in range(WORKERS)]
         self.stopped = {}
-        self.faults = {
-            self.kill_worker: 4, self.kill_api_worker: 2, self.kill_server: 1,
-            self.stop_worker: 3, self.flush_scripts: 2, self.kill_connections: 2,
-            self.demote_server: 1,
-        }
+        self.own_faults = {self.kill_worker: 4, self.kill_api_worker: 2, self.stop_worker: 3}
+        self.faults = faults
 
     def _worker(self):
-        return self.launch(worker(
-            self.proxy.url, self.folder / "worker.log", COUPON_WORKER_BATCH="20",
-            COUPON_CLAIM_IDLE_MS=str(CLAIM_IDLE_MS),
+        return self._launch(worker(
+            self._redis_url, self._folder / "worker.log", COUPON_WORKER_BATCH="20",
+            COUPON_CLAIM_IDLE_MS=str(CLAIM_IDLE_MS), **self._settings,
         ))
 
-    def strike(self):
+    def strike(self, redis_may_fail=True):
         """Bring about one fault, drawn at random."""
-        fault, = self.random.choices(list(self.faults), self.faults.values())
+        faults = {**self.own_faults, **(self.faults if redis_may_fail else {})}
+        fault, = self.random.choices(list(faults), faults.values())
         self.counts[fault.__name__] += 1
-        fault()
+        fault() if fault in self.own_faults else fault(self.random)
 
     def kill_worker(self):
         number = self.random.randrange(WORKERS)
@@ -66,27 +67,11 @@ class Chaos:
         if children:
             os.kill(int(self.random.choice(children)), signal.SIGKILL)
 
-    def kill_server(self):
-        self.pair.kill_primary()
-
-    def demote_server(self):
-        """It lives on as a replica, with the connections of the others."""
-        self.pair.demote()
-        self.proxy.server_port = self.pair.primary.port
-
     def stop_worker(self):
         """Past the claim time, so that another worker takes its entries over."""
         process = self.random.choice(self.workers)
         process.signal(signal.SIGSTOP)
         self.stopped[process] = time.monotonic() + 3 * CLAIM_IDLE_MS / 1000
-
-    def flush_scripts(self):
-        with self.pair.client() as client:
-            client.script_flush()
-
-    def kill_connections(self):
-        with self.pair.client() as client:
-            client.client_kill_filter(_type="normal", skipme=True)
 
     def wake(self, everybody=False):
         for process, until in list(self.stopped.items()):
@@ -94,44 +79,75 @@ class Chaos:
                 process.signal(signal.SIGCONT)
                 del self.stopped[process]
 
-    def calm(self):
-        self.proxy.calm()
+    def run(self, may_fail=lambda: True):
+        """Strike for SECONDS, Redis only while `may_fail`."""
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            time.sleep(self.random.uniform(0.1, 0.6))
+            self.wake()
+            self.strike(may_fail())
         self.wake(everybody=True)
 
 
-def quiet(client):
-    if client.xlen(KEYS.requests) or client.zcard(KEYS.removals):
+def quiet(data):
+    """Whether everything that was asked is decided, and everything due is removed."""
+    try:
+        return not backlog(data) and not any(
+            each.client.zcard(each.keys.removals)
+            or any(each.client.exists(each.keys.pending(coupon))
+                   for coupon in each.client.zrange(each.keys.coupons, 0, -1))
+            for each in data
+        )
+    except RedisError:
         return False
-    coupons = client.zrange(KEYS.coupons, 0, -1)
-    return not any(client.exists(KEYS.pending(coupon)) for coupon in coupons)
 
 
-def check(client, clients):
-    """All invariants of the promise, after everything has come to rest."""
-    assert clients.disagreements == []
+def check(data, clients, nothing_lost=True):
+    """All invariants of the promise, after everything has come to rest.
+
+    Returns how many accepted requests were lost, which must be none if `nothing_lost`.
+    """
     log = Counter(
         (entry["couponId"], entry["userId"], entry["decision"])
-        for _, entry in client.xrange(KEYS.log) if entry["couponId"] in clients.answers
+        for _, entry in log_lines(data) if entry["couponId"] in clients.answers
     )
     assert set(log.values()) == {1}, "a decision is logged twice"
     assert {decision for _, _, decision in log} == {"issued"}
-    assert client.xlen(KEYS.requests) == 0
-    assert client.xlen(KEYS.dead) == 0
-    assert client.xpending(KEYS.requests, GROUP)["pending"] == 0
-    assert_consistent(client, *clients.answers)
+    assert (backlog(data), held(data)) == (0, 0)
+    assert not any(each.client.xlen(each.keys.dead) for each in data)
+    registered = {
+        coupon for each in data for coupon in each.client.zrange(each.keys.coupons, 0, -1)
+    }
+    assert_consistent(data, *registered & clients.answers.keys())
+    lost = 0
     for coupon, answers in clients.answers.items():
-        assert {answer.status for _, answer in answers} <= {200, 400, 409}
         accepted = {answer.user for _, answer in answers if answer.code == "accepted"}
         issued = {user for name, user, _ in log if name == coupon}
-        assert accepted <= issued <= accepted | clients.abandoned[coupon], coupon
         assert len(issued) <= QUANTITY
-        if any(answer.code == "sold_out" for _, answer in answers):
-            assert len(issued) == QUANTITY, coupon
-        assert client.hlen(KEYS.pending(coupon)) == 0
-        for key, answer in answers:
-            if answer.code == "accepted":
-                mark = client.get(KEYS.user(coupon, answer.user))
-                assert mark.split(" ")[0] == key, "issued for another request than was accepted"
+        lost += len(accepted - issued)
+        if nothing_lost:
+            assert coupon in registered
+            check_exactly(data.of(coupon), coupon, clients, accepted, issued)
+    assert not (nothing_lost and clients.disagreements), clients.disagreements
+    return lost
+
+
+def check_exactly(installation, coupon, clients, accepted, issued):
+    answers, client, keys = clients.answers[coupon], installation.client, installation.keys
+    assert {answer.status for _, answer in answers} <= {200, 400, 409}
+    assert accepted <= issued <= accepted | clients.abandoned[coupon], coupon
+    if any(answer.code == "sold_out" for _, answer in answers):
+        assert len(issued) == QUANTITY, coupon
+    assert client.hlen(keys.pending(coupon)) == 0
+    for key, answer in answers:
+        if answer.code == "accepted":
+            mark = client.get(keys.user(coupon, answer.user))
+            assert mark.split(" ")[0] == key, "issued for another request than was accepted"
+
+
+def tell(capsys, name, **report):
+    with capsys.disabled():
+        print(f"\n{name}: {json.dumps({'seed': SEED, 'seconds': SECONDS, **report})}")
 
 
 @pytest.fixture
@@ -142,37 +158,77 @@ def pair(tmp_path):
 
 
 def test_promise_holds_while_everything_breaks(pair, launch, tmp_path, capsys):
+    def kill_server(_):
+        pair.kill_primary()
+
+    def demote_server(_):
+        """It lives on as a replica, with the connections of the others."""
+        pair.demote()
+        proxy.server_port = pair.primary.port
+
+    def flush_scripts(_):
+        with pair.client() as client:
+            client.script_flush()
+
+    def kill_connections(_):
+        with pair.client() as client:
+            client.client_kill_filter(_type="normal", skipme=True)
+
+    def data():
+        return Partitions(config_with(redis_url=pair.primary.url), None, timeout=60, retries=0)
+
     odds = {"lose": 0.01, "reset": 0.005, "stall": 0.003}
     with Proxy(pair.primary.port, SEED, **odds) as proxy:
-        chaos = Chaos(pair, proxy, tmp_path, launch)
+        chaos = Chaos(
+            proxy.url, tmp_path, launch, {},
+            {kill_server: 1, demote_server: 1, flush_scripts: 2, kill_connections: 2},
+        )
         clients = Clients(chaos.url, SEED, CONNECTIONS, QUANTITY, TOKEN)
-        lives = Lives(chaos.url, pair, SEED, TOKEN)
+        lives = Lives(chaos.url, data, SEED, TOKEN)
         clients.start()
         lives.start()
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
-            time.sleep(chaos.random.uniform(0.1, 0.6))
-            chaos.wake()
-            chaos.strike()
-        chaos.calm()
+        chaos.run()
+        proxy.calm()
         clients.finish()
         lives.finish()
-        client = pair.client()
-        report = {
-            "seed": SEED, "seconds": SECONDS, "coupons": len(clients.answers),
-            **clients.counts, **lives.counts, **chaos.counts, **proxy.counts,
-        }
         try:
-            wait_until(lambda: quiet(client), "everything to be decided")
-            check(client, clients)
-            lives.check(client)
+            wait_until(lambda: quiet(data()), "everything to be decided")
+            check(data(), clients)
+            lives.check()
         except BaseException:
             dump = tmp_path / "keys.json"
-            dump.write_text(json.dumps(everything(client), default=sorted, indent=1))
+            dump.write_text(json.dumps(everything(pair.client()), default=sorted, indent=1))
             print(f"CHAOS_SEED={SEED} fails; the data is in {dump}")
             raise
         finally:
-            with capsys.disabled():
-                print(f"\nchaos: {json.dumps(report)}")
+            tell(capsys, "chaos", coupons=len(clients.answers), **clients.counts, **lives.counts,
+                 **chaos.counts, **proxy.counts)
     assert clients.counts["200"] > 0 and chaos.counts and proxy.counts
     assert lives.counts["deletions"] + lives.counts["expiries"] > 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("deployment", [Sentinels, Cluster])
+@pytest.mark.parametrize("replicas", [1, 0])
+def test_failovers_issue_nothing_twice_and_with_wait_lose_nothing(
+    deployment, replicas, launch, tmp_path, capsys
+):
+    """With COUPON_REPLICAS=1 kills and stops; without it also failovers on command and moved slots,
+    and what is lost is counted."""
+    redis = deployment(tmp_path, replicas)
+    try:
+        chaos = Chaos(redis.url, tmp_path, launch, redis.settings, redis.faults(not replicas))
+        clients = Clients(chaos.url, SEED, CONNECTIONS, QUANTITY, TOKEN)
+        clients.start()
+        chaos.run(redis.tick)
+        redis.calm()
+        clients.finish()
+        data = redis.data()
+        wait_until(lambda: quiet(data), "everything to be decided")
+        lost = check(data, clients, nothing_lost=bool(replicas))
+        tell(capsys, f"{deployment.__name__} replicas={replicas}", lost=lost,
+             coupons=len(clients.answers), **clients.counts, **chaos.counts)
+    finally:
+        redis.stop()
+    assert clients.counts["200"] > 0
+    assert any(fault.__name__ in chaos.counts for fault in chaos.faults)

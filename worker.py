@@ -63,7 +63,6 @@ class Worker:
             UnusableData: the data was written by a later version, or with other partitions.
         """
         consumer = self._stream.consumer
-        log.info("worker starts consumer=%s%s", consumer, self._label)
         while not self.stopping:
             try:
                 if not self._migrated:
@@ -74,14 +73,16 @@ class Worker:
                 if self.stopping:
                     return
                 self.wait_out(error)
-        log.info("worker stops consumer=%s%s", consumer, self._label)
-        if not self._outage.ongoing:
-            self._leave(consumer)
+        if self._migrated:
+            log.info("worker stops consumer=%s%s", consumer, self._label)
+            if not self._outage.ongoing:
+                self._leave(consumer)
 
     def _migrate(self) -> None:
         if count := self._migration.run():
             log.info("data converted coupons=%d", count)
         self._migrated = True
+        log.info("worker starts consumer=%s%s", self._stream.consumer, self._label)
 
     def _leave(self, consumer: str) -> None:
         try:

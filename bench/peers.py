@@ -34,7 +34,10 @@ class Peer:
     #: Whether every accepted request is to be issued.
     promises = True
 
-    def __init__(self, name: str, web: list[str], worker: list[str], folder: Path) -> None:
+    def __init__(
+        self, name: str, web: list[str], worker: list[str], folder: Path, **settings: str
+    ) -> None:
+        """`settings`: what its processes find in their environment beside the usual."""
         folder.mkdir()
         self.name = name
         self.port = free_port()
@@ -42,6 +45,7 @@ class Peer:
         variables = {
             "REDIS_URL": self.server.url, "PORT": str(self.port), "PROCESSES": str(PROCESSES),
             "WEB_CONCURRENCY": str(PROCESSES), "ADMIT_LUA": str(folder / "admit.lua"),
+            **settings,
         }
         (folder / "admit.lua").write_text(source("admit"), encoding="utf-8")
         web = [word.replace("PORT", str(self.port)) for word in web]

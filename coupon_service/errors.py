@@ -127,6 +127,18 @@ class NotRequested(CouponError):
     code = "not_requested"
 
 
+class UnknownDeadLetter(CouponError):
+    """Raised when there is no dead letter of this name."""
+
+    code = "unknown_dead_letter"
+
+
+class NotPending(CouponError):
+    """Raised when a dead letter is retried whose request is pending no more."""
+
+    code = "not_pending"
+
+
 class AdminDisabled(CouponError):
     """Raised when something is asked that needs an admin token, and none is configured."""
 

@@ -17,6 +17,9 @@ ADMIN = [
     ("GET", "/api/coupons/A/issuances", None),
     ("GET", "/api/coupons/A/issuances?format=csv", None),
     ("GET", "/api/users/u/coupons", None),
+    ("GET", "/api/dead-letters", None),
+    ("POST", "/api/dead-letters/0:1-1/retry", None),
+    ("DELETE", "/api/dead-letters/0:1-1", None),
 ]
 
 
@@ -99,7 +102,8 @@ def test_every_route_is_either_public_or_in_this_file(fake_client):
     }
     administrative = {
         (method, path.partition("?")[0].replace("/A", "/<coupon_id:coupon_id>")
-         .replace("/u/", "/<user_id:user_id>/").replace("users/u", "users/<user_id:user_id>"))
+         .replace("/u/", "/<user_id:user_id>/").replace("users/u", "users/<user_id:user_id>")
+         .replace("0:1-1", "<dead_letter:name>"))
         for method, path, _ in ADMIN
     }
     assert {route for route in routes if route[0] not in ("HEAD", "OPTIONS")} == (

@@ -71,3 +71,43 @@ class AdminScripts:
         keys = self._scripts.keys
         names = [keys.coupon(coupon_id), keys.pending(coupon_id), keys.requests]
         return bool(self._scripts.call("requeue", names, [coupon_id, user_id, mark, GROUP]))
+
+    def retry(
+        self, dead_id: str, coupon_id: str, user_id: str, request_id: str, entry_id: str
+    ) -> list[str]:
+        """Put the request of a dead letter on the stream again.
+
+        Args:
+            entry_id: the id of the entry that became the dead letter, which its mark names.
+
+        Returns:
+            [retried, id of the new entry], [unknown_dead_letter], [unknown_coupon] or
+            [not_pending].
+        """
+        keys = self._scripts.keys
+        names = [keys.dead, keys.requests, keys.coupon(coupon_id), keys.pending(coupon_id)]
+        reply: list[str] = self._scripts.call(
+            "retry", names, [dead_id, coupon_id, user_id, request_id, entry_id]
+        )
+        return reply
+
+    def discard(
+        self, dead_id: str, coupon_id: str, user_id: str, request_id: str, entry_id: str
+    ) -> list[Any]:
+        """Discard a dead letter, and refuse its request if that is pending.
+
+        Args:
+            entry_id: as for `retry`.
+
+        Returns:
+            [discarded, 1 if a place has returned], or [unknown_dead_letter].
+        """
+        keys = self._scripts.keys
+        reply: list[Any] = self._scripts.call("discard", [
+            keys.dead,
+            keys.coupon(coupon_id),
+            keys.requested(coupon_id),
+            keys.pending(coupon_id),
+            keys.log,
+        ], [dead_id, coupon_id, user_id, request_id, entry_id])
+        return reply

@@ -1,87 +1,31 @@
 """`flask coupons`: administration from the command line, straight on Redis."""
 
 import json
-import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any, TextIO
 
 import click
 from marshmallow import ValidationError
-from redis.exceptions import RedisError
 
 from coupon_service.admin import scatter_gather
 from coupon_service.admin.csv_export import csv_lines
 from coupon_service.admin.operations import PAGE, Operations
 from coupon_service.admin.reconcile import Reconciliation
-from coupon_service.cli.up import url_of_running
-from coupon_service.config import environment, from_environment
-from coupon_service.errors import ConfigError, CouponError, is_corrupt_data
-from coupon_service.installation import Installation, Partitions
-from coupon_service.migration import UnusableData
+from coupon_service.cli.dead_letters import dead
+from coupon_service.cli.terminal import REFUSED, UNAVAILABLE, json_option, matching, open_partitions
+from coupon_service.cli.terminal import show as show_answer
+from coupon_service.installation import Installation
 from coupon_service.keys import COUPON_ID, USER_ID
 from coupon_service.web.schemas import RegisterSchema
 
-#: Seconds to wait for one reply: a person waits more patiently than a front end.
-TIMEOUT = 5.0
 #: Records from which on a progress bar is worth showing.
 LONG = 10_000
-#: Exit codes; click uses 2 for wrong usage.
-REFUSED, UNAVAILABLE = 1, 3
 #: What `list` shows.
 COLUMNS = ("couponId", "state", "quantity", "stock", "requested", "issued", "pending")
 
 
-@contextmanager
-def _partitions() -> Iterator[Partitions]:
-    """Give the data that the settings name; end with one line for what it raises."""
-    try:
-        config = from_environment()
-        if not environment().get("REDIS_URL"):
-            config = replace(config, redis_url=url_of_running() or config.redis_url)
-            click.echo(f"REDIS_URL is not set: using {config.redis_url}", err=True)
-        partitions = Partitions(config, timeout=TIMEOUT)
-        for each in partitions:
-            with suppress(RedisError):  # said where it matters
-                each.migration.check()
-                each.migration.record_partitions()
-        yield partitions
-    except CouponError as error:
-        cause = f" ({error.__cause__})" if error.__cause__ else ""
-        click.echo(f"Error: {error.code}: {error}{cause}", err=True)
-        sys.exit(UNAVAILABLE if error.code == "unavailable" else REFUSED)
-    except RedisError as error:
-        # Of something that concerns all coupons, such as the log.
-        code = "corrupt_data" if is_corrupt_data(error) else "unavailable"
-        click.echo(f"Error: {code}: {error}", err=True)
-        sys.exit(UNAVAILABLE)
-    except (ConfigError, UnusableData) as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _matching(pattern: str) -> Callable[..., Any]:
-    def check(_context: Any, _parameter: Any, value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise click.BadParameter(f"{value!r} is not valid")
-        return value
-
-    return check
-
-
-def _show(answer: Any, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(answer))
-        return
-    for name, value in answer.items():
-        text = " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
-        click.echo(f"{name:14} {'-' if text is None else text}")
-
-
-_coupon = click.argument("coupon_id", metavar="ID", callback=_matching(COUPON_ID))
-_user = click.argument("user_id", metavar="USER", callback=_matching(USER_ID))
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_coupon = click.argument("coupon_id", metavar="ID", callback=matching(COUPON_ID))
+_user = click.argument("user_id", metavar="USER", callback=matching(USER_ID))
 
 
 @click.group()
@@ -92,13 +36,16 @@ def coupons() -> None:
     """
 
 
+coupons.add_command(dead)
+
+
 @coupons.command()
 @_coupon
 @click.argument("quantity", type=click.IntRange(1, 10**9))
 @click.option("--opens-at", "opensAt", help="RFC 3339, or none.")
 @click.option("--closes-at", "closesAt", help="RFC 3339, or none.")
 @click.option("--expires-at", "expiresAt", help="RFC 3339, or none.")
-@_json
+@json_option
 def register(coupon_id: str, quantity: int, as_json: bool, **window: str | None) -> None:
     """Register coupon ID with QUANTITY, or change what was registered."""
     given = {name: value for name, value in window.items() if value is not None}
@@ -109,17 +56,17 @@ def register(coupon_id: str, quantity: int, as_json: bool, **window: str | None)
         )
     except ValidationError as error:
         raise click.UsageError(str(error)) from None
-    with _partitions() as partitions:
+    with open_partitions() as partitions:
         [answer] = partitions.register(registration)
-    _show(answer, as_json)
+    show_answer(answer, as_json)
 
 
 @coupons.command("list")
-@_json
+@json_option
 def list_coupons(as_json: bool) -> None:
     """List all coupons."""
     answer, after, missing = [], "", set[int]()
-    with _partitions() as partitions:
+    with open_partitions() as partitions:
         while True:
             page, after, unavailable = scatter_gather.list_coupons(partitions, PAGE, after)
             answer += page
@@ -145,41 +92,42 @@ def _print_table(answer: list[dict[str, Any]]) -> None:
 
 @coupons.command()
 @_coupon
-@_json
+@json_option
 def show(coupon_id: str, as_json: bool) -> None:
     """Show the counters and statistics of coupon ID."""
-    with _partitions() as partitions:
-        _show(Operations(partitions.of(coupon_id)).statistics(coupon_id), as_json)
+    with open_partitions() as partitions:
+        show_answer(Operations(partitions.of(coupon_id)).statistics(coupon_id), as_json)
 
 
 @coupons.command()
 @_coupon
-@_json
+@json_option
 def close(coupon_id: str, as_json: bool) -> None:
     """Close coupon ID now: it cannot be requested any more."""
-    with _partitions() as partitions:
-        _show(Operations(partitions.of(coupon_id)).close(coupon_id), as_json)
+    with open_partitions() as partitions:
+        show_answer(Operations(partitions.of(coupon_id)).close(coupon_id), as_json)
 
 
 @coupons.command()
 @_coupon
 @_user
 @click.option("--request-id", default="", help="Only if it is this request of the user.")
-@_json
+@json_option
 def cancel(coupon_id: str, user_id: str, request_id: str, as_json: bool) -> None:
     """Cancel the issuance of coupon ID to USER, or withdraw the pending request."""
-    with _partitions() as partitions:
-        _show(Operations(partitions.of(coupon_id)).cancel(coupon_id, user_id, request_id), as_json)
+    with open_partitions() as partitions:
+        cancelled = Operations(partitions.of(coupon_id)).cancel(coupon_id, user_id, request_id)
+    show_answer(cancelled, as_json)
 
 
 @coupons.command()
 @_coupon
-@_json
+@json_option
 @click.confirmation_option(prompt="All records of this coupon but the log will be removed. Go on?")
 def delete(coupon_id: str, as_json: bool) -> None:
     """Delete coupon ID: refuse its pending requests, remove all its records but the log."""
-    with _partitions() as partitions:
-        _show(Operations(partitions.of(coupon_id)).delete(coupon_id), as_json)
+    with open_partitions() as partitions:
+        show_answer(Operations(partitions.of(coupon_id)).delete(coupon_id), as_json)
 
 
 @coupons.command()
@@ -188,7 +136,7 @@ def delete(coupon_id: str, as_json: bool) -> None:
 @click.option("--safe", is_flag=True, help="Put a quote before what could be read as a formula.")
 def export(coupon_id: str, output: TextIO, safe: bool) -> None:
     """Write the issuances of coupon ID as CSV, the newest first."""
-    with _partitions() as partitions:
+    with open_partitions() as partitions:
         installation = partitions.of(coupon_id)
         issued = installation.coupons.snapshot(coupon_id)["issued"]
         issuances = Operations(installation).all_issuances(coupon_id)
@@ -206,7 +154,7 @@ def reconcile(coupon_ids: tuple[str, ...], fix: bool) -> None:
 
     Shows every disagreement, and exits with 1 if one is left. The service may run meanwhile.
     """
-    with _partitions() as partitions:
+    with open_partitions() as partitions:
         known = {
             each for installation in partitions for page in Operations(installation).id_pages()
             for each in page

@@ -4,13 +4,20 @@ from collections.abc import Iterator
 from itertools import islice
 
 from flask import Blueprint, Response, current_app, jsonify, request
+from werkzeug.routing import BaseConverter
 
 from coupon_service.admin import scatter_gather
 from coupon_service.admin.csv_export import csv_lines
+from coupon_service.admin.dead_letters import DEAD_LETTER, DeadLetters
 from coupon_service.admin.operations import PAGE, Operations
 from coupon_service.web.api import partitions
 from coupon_service.web.auth import require_admin
-from coupon_service.web.schemas import CancelSchema, CouponsSchema, IssuancesSchema
+from coupon_service.web.schemas import (
+    CancelSchema,
+    CouponsSchema,
+    DeadLettersSchema,
+    IssuancesSchema,
+)
 
 admin = Blueprint("admin", __name__, url_prefix="/api")
 admin.before_request(require_admin)
@@ -18,6 +25,13 @@ admin.before_request(require_admin)
 _coupons_schema = CouponsSchema()
 _issuances_schema = IssuancesSchema()
 _cancel_schema = CancelSchema()
+_dead_letters_schema = DeadLettersSchema()
+
+
+class DeadLetterConverter(BaseConverter):
+    """Lets only the name of a dead letter match a path."""
+
+    regex = DEAD_LETTER
 
 
 @admin.get("/coupons")
@@ -65,6 +79,23 @@ def issuances(coupon_id: str) -> Response:
 def held_by(user_id: str) -> Response:
     held, missing = scatter_gather.held_by(partitions(), user_id)
     return jsonify(userId=user_id, coupons=held, **_missing(missing))
+
+
+@admin.get("/dead-letters")
+def dead_letters() -> Response:
+    found, after = DeadLetters(partitions()).page(**_dead_letters_schema.load(request.args))
+    return jsonify(deadLetters=found, next=after)
+
+
+@admin.post("/dead-letters/<dead_letter:name>/retry")
+def retry(name: str) -> Response:
+    retried = DeadLetters(partitions()).retry(name)
+    return jsonify(message="request is on the stream again", **retried)
+
+
+@admin.delete("/dead-letters/<dead_letter:name>")
+def discard(name: str) -> Response:
+    return jsonify(message="dead letter discarded", **DeadLetters(partitions()).discard(name))
 
 
 def _csv(coupon_id: str, user_id: str | None, safe: bool) -> Response:

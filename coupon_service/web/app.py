@@ -10,7 +10,7 @@ from coupon_service.config import Config, from_environment
 from coupon_service.errors import ConfigError
 from coupon_service.installation import Partitions
 from coupon_service.web import problems
-from coupon_service.web.admin import admin
+from coupon_service.web.admin import DeadLetterConverter, admin
 from coupon_service.web.api import CouponIdConverter, UserIdConverter, api
 from coupon_service.web.lean_flask import LeanFlask
 
@@ -37,7 +37,9 @@ def create_app(config: Config | None = None, client: Redis | None = None) -> Fla
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     # Two slashes may belong to a userId: they are not "corrected" by a redirect.
     app.url_map.merge_slashes = False
-    app.url_map.converters.update(coupon_id=CouponIdConverter, user_id=UserIdConverter)
+    app.url_map.converters.update(
+        coupon_id=CouponIdConverter, user_id=UserIdConverter, dead_letter=DeadLetterConverter
+    )
 
     app.extensions["coupon_service"] = Partitions(config, client)
     app.register_blueprint(api)

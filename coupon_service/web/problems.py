@@ -26,6 +26,8 @@ STATUS = {
     "not_open": 409,
     "closed": 409,
     "quantity_too_low": 409,
+    "unknown_dead_letter": 404,
+    "not_pending": 409,
     "being_removed": 409,
     "invalid_window": 422,
     "corrupt_data": 500,

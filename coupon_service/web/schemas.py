@@ -6,6 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
+from coupon_service.admin.dead_letters import DEAD_LETTER
 from coupon_service.keys import NEW_COUPON_ID, NEW_USER_ID, REQUEST_ID
 from coupon_service.scripts import WINDOW, Registration
 
@@ -70,6 +71,15 @@ class CouponsSchema(Schema):
 
     limit = _limit()
     after = fields.String(load_default="", validate=_coupon_id)
+
+
+class DeadLettersSchema(Schema):
+    """Query of GET /api/dead-letters."""
+
+    limit = _limit()
+    after = fields.String(load_default="", validate=validate.Regexp(
+        re.compile(rf"{DEAD_LETTER}\Z"), error="the next of the page before"
+    ))
 
 
 class CancelSchema(Schema):

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from threading import Thread
 
 from redis.exceptions import RedisError
@@ -190,12 +191,16 @@ def main() -> None:
         # A read blocks inside the server, so its reply comes that much later. The loop itself
         # tries again after an error: a retry below it would only delay the answer to a signal.
         timeout = config.redis_timeout + BLOCK_MS / 1000
-        crew = Crew([
-            Worker(installation) for installation in Partitions(config, None, timeout, retries=0)
-            if not config.worker_partitions or installation.partition in config.worker_partitions
-        ])
-    except ConfigError as error:
+        partitions = Partitions(config, None, timeout, retries=0)
+        with suppress(RedisError):  # then each worker waits until it can check its own
+            for installation in partitions:
+                installation.migration.check()
+    except (ConfigError, UnusableData) as error:
         sys.exit(str(error))
+    crew = Crew([
+        Worker(installation) for installation in partitions
+        if not config.worker_partitions or installation.partition in config.worker_partitions
+    ])
 
     # The handler sets a flag and no more, because an exception here could leave a reply unread.
     signal.signal(signal.SIGTERM, lambda *_: crew.stop())

@@ -13,8 +13,10 @@ class Pair:
     def __init__(self, folder: Path) -> None:
         for name in ("first", "second"):
             (folder / name).mkdir()
-        self.primary = Server(folder / "first").start()
-        self.replica = Server(folder / "second").start()
+        self.primary, self.replica = (
+            Server(folder / name, "--repl-diskless-sync-delay", "0").start()
+            for name in ("first", "second")
+        )
         self.replica.client().execute_command("REPLICAOF", HOST, self.primary.port)
         self._wait_for_replica()
 

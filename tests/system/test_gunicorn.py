@@ -29,7 +29,7 @@ TOKEN = "secret"
 #: Clients at a time, and for how long; and how often the API is restarted under load.
 CLIENTS = 300
 LOAD_SECONDS = float(os.environ.get("LOAD_SECONDS") or 3)
-RESTARTS = int(os.environ.get("RESTARTS") or 3)
+RESTARTS = int(os.environ.get("RESTARTS") or 1)
 
 
 @pytest.fixture

@@ -99,6 +99,7 @@ class AllWorkers(Worker):
         mine = partitions.of("A")
         super().__init__(mine)
         self._others = {each: Worker(each) for each in partitions if each is not mine}
+        self.others = list(self._others.values())
 
     def run_once(self) -> int:
         decided = sum(

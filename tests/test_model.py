@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from coupon_service.admin.operations import REMOVED_AT_ONCE
 from coupon_service.errors import CouponError
 from coupon_service.scripts import Registration
-from tests.state import KEYS, coupons_on, drain, installation_on, operations_on, worker_on
+from tests.state import KEYS, coupons_on, drain, operations_on, partitions_on, worker_on
 
 COUPONS = st.sampled_from(["A", "B"])
 USERS = st.sampled_from(["u1", "u2", "u3", "u4"])
@@ -80,7 +80,8 @@ class Life(RuleBasedStateMachine):
         self.coupons = coupons_on(self.client)
         self.operations = operations_on(self.client)
         self.worker = worker_on(self.client)
-        self.worker._sweep_at = float("inf")  # removing is a rule of its own
+        for worker in (self.worker, *self.worker.others):
+            worker._sweep_at = float("inf")  # removing is a rule of its own
         self.model = {}
         #: Deleted, with records left: the first two pages, of one issuance each, are gone.
         self.removing = set()
@@ -183,14 +184,15 @@ class Life(RuleBasedStateMachine):
         model = self.model.get(coupon)
         if model and model.window["expiresAt"]:
             # Seven days pass.
-            self.client.zadd(KEYS.removals, {coupon: PAST}, xx=True)
+            self.client.zadd(KEYS.of(coupon).removals, {coupon: PAST}, xx=True)
             model.due = True
 
     @rule()
     def remove_what_is_due(self):
-        removal = installation_on(self.client).removal
-        while coupon := removal.next_due():
-            removal.remove_page(coupon)
+        for installation in partitions_on(self.client):
+            removal = installation.removal
+            while coupon := removal.next_due():
+                removal.remove_page(coupon)
         self.model = {coupon: model for coupon, model in self.model.items() if not model.due}
         self.removing = set()
 

@@ -222,8 +222,8 @@ class Life(RuleBasedStateMachine):
                     assert (got["status"], got["requestId"]) == (expected, model.issued[user])
                 else:
                     assert got == "not_requested"
-        marks = set(self.client.scan_iter(KEYS.user("*", "*")))
-        removing = {mark for mark in marks if mark.split(":")[1] in self.removing}
+        marks = set(self.client.scan_iter("*coupon:*:user:*"))
+        removing = {mark for mark in marks if mark.split(":")[-3] in self.removing}
         assert marks - removing == {
             KEYS.user(coupon, user) for coupon, model in self.model.items() for user in model.issued
         }

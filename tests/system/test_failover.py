@@ -8,14 +8,6 @@ from coupon_service.web.app import create_app
 from tests.processes import wait_until, worker
 from tests.state import KEYS, assert_consistent, config_with
 from tests.system.chaos.proxy import Proxy
-from tests.system.pair import Pair
-
-
-@pytest.fixture
-def pair(tmp_path):
-    pair = Pair(tmp_path)
-    yield pair
-    pair.stop()
 
 
 @pytest.fixture

@@ -10,14 +10,6 @@ from coupon_service.installation import Partitions
 from coupon_service.scripts import Registration
 from tests.processes import wait_until
 from tests.state import KEYS, drain, partitions_on, worker_on
-from tests.system.pair import Pair
-
-
-@pytest.fixture
-def pair(tmp_path):
-    pair = Pair(tmp_path)
-    yield pair
-    pair.stop()
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from tests.system.chaos.clients import Clients
 from tests.system.chaos.lives import Lives
 from tests.system.chaos.proxy import Proxy
 from tests.system.deployments import Cluster, Sentinels
-from tests.system.pair import Pair
 
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(1_000_000))
 SECONDS = float(os.environ.get("CHAOS_SECONDS") or 12)
@@ -148,13 +147,6 @@ def check_exactly(installation, coupon, clients, accepted, issued):
 def tell(capsys, name, **report):
     with capsys.disabled():
         print(f"\n{name}: {json.dumps({'seed': SEED, 'seconds': SECONDS, **report})}")
-
-
-@pytest.fixture
-def pair(tmp_path):
-    pair = Pair(tmp_path)
-    yield pair
-    pair.stop()
 
 
 def test_promise_holds_while_everything_breaks(pair, launch, tmp_path, capsys):

@@ -92,21 +92,23 @@ class AllOperations:
 
 
 class AllWorkers(Worker):
-    """The worker of coupon A's partition; a pass of it is one of those of the others too that have
-    something to do, because each would wait for more."""
+    """The worker of coupon A's partition; a pass of it is one of each partition that has something
+    to do, or else its own, because the others would wait for more."""
 
     def __init__(self, partitions: Partitions) -> None:
         mine = partitions.of("A")
         super().__init__(mine)
-        self._others = {each: Worker(each) for each in partitions if each is not mine}
-        self.others = list(self._others.values())
+        others = {each: Worker(each) for each in partitions if each is not mine}
+        self.others = list(others.values())
+        self._passes = {each: worker.run_once for each, worker in others.items()}
+        self._passes[mine] = super().run_once
 
     def run_once(self) -> int:
-        decided = sum(
-            worker.run_once() for each, worker in self._others.items()
+        busy = [
+            run for each, run in self._passes.items()
             if each.client.xlen(each.keys.requests) or each.client.zcard(each.keys.removals)
-        )
-        return decided or super().run_once()
+        ]
+        return sum(run() for run in busy or [super().run_once])
 
 
 def config_with(**settings: Any) -> Config:

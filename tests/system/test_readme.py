@@ -11,7 +11,7 @@ import pytest
 from coupon_service.cli.up import LOCAL_TOKEN
 from coupon_service.web.problems import STATUS
 from tests.processes import HOST, ROOT, gunicorn, wait_until, worker
-from tests.state import KEYS
+from tests.state import backlog
 
 VARYING = [
     (re.compile(r'"requestId":"[^"]+"'), '"requestId":"…"'),
@@ -38,7 +38,7 @@ def same(text):
 def replay(steps, url, client, environment):
     for command, expected in steps:
         # A person types more slowly than the worker decides.
-        wait_until(lambda: not client.xlen(KEYS.requests), "the worker to decide")
+        wait_until(lambda: not backlog(client), "the worker to decide")
         output = subprocess.run(
             command.replace("localhost:8080/api/coupons", url), shell=True, text=True,
             capture_output=True, check=True, env=environment,

@@ -1,5 +1,6 @@
 """The gunicorn worker class of the API: gevent's server, which closes silent connections."""
 
+import signal
 import sys
 from typing import Any
 
@@ -71,6 +72,12 @@ class GunicornWorker(GeventPyWSGIWorker):  # type: ignore[misc]
             create_app()
         except ConfigError as error:
             sys.exit(str(error))
+
+    def init_process(self) -> None:
+        """Serve until a signal. One that comes before gunicorn has set its own handlers would go
+        to those of the parent, which were inherited, and be lost."""
+        signal.signal(signal.SIGTERM, self.handle_exit)
+        super().init_process()
 
     def load_wsgi(self) -> None:
         """Load the application, and put the fast path before it."""

@@ -52,6 +52,15 @@ def test_connection_that_says_nothing_more_is_closed(api, sent, answer):
         assert connection.makefile("rb").read()[:len(answer) or None] == answer
 
 
+@pytest.mark.parametrize("delay", [0, 0.02, 0.05])
+def test_sigterm_while_the_processes_start_ends_them_as_soon(own_server, launch, tmp_path, delay):
+    process, _ = gunicorn(own_server.url, tmp_path / "web.log")
+    launch(process)
+    time.sleep(delay)  # the processes are at different places of their start
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(seconds=10) == 0, process.output()
+
+
 def test_full_pool_of_connections_is_no_outage(api):
     """Many more clients than connections to Redis, which do all that clients do."""
     _, url = api

@@ -54,6 +54,8 @@ class Worker:
         self._own_after: str | None = "0"
         #: The coupon that is being removed, or None.
         self._due: str | None = None
+        #: Whether there may be lines of the log to trim.
+        self._surplus = False
         self._sweep_at = 0.0
         self._consumers_at = 0.0
 
@@ -92,8 +94,8 @@ class Worker:
             log.warning("consumer is left for others to remove error=%s", error)
 
     def run_once(self) -> int:
-        """Make one pass: decide the entries that this worker holds already, or else new ones, and
-        remove a page of what is due.
+        """Make one pass: decide the entries that this worker holds already, or else new ones,
+        remove a page of what is due, and trim one of the log.
 
         Returns:
             How many entries were decided or became dead letters.
@@ -105,13 +107,14 @@ class Worker:
             self._sweep()
         if self._own_after is None:
             # While something is due there is work: the read does not wait for more.
-            block_ms = None if self._due else BLOCK_MS
+            block_ms = None if self._due or self._surplus else BLOCK_MS
             entries = self._stream.read_new(self._config.worker_batch, block_ms)
         else:
             entries = self._own(self._own_after)
         decided = self._decisions.decide(entries)
         if self._due and not self._removal.remove_page(self._due):
             self._due = self._removal.next_due()
+        self._surplus = self._surplus and self._scripts.trim(self._config.log_keep)
         self._outage.end()
         return decided
 
@@ -128,6 +131,7 @@ class Worker:
                 self._sweep_at = now
                 self._own_after = "0"
             self._due = self._due or self._removal.next_due()
+            self._surplus = self._config.log_keep > 0
         if now >= self._consumers_at:
             self._consumers_at = now + CONSUMERS_EVERY
             for consumer in self._stream.idle_consumers():

@@ -51,6 +51,8 @@ class Config:
     claim_idle_ms: int = 15_000
     #: Name of this worker in its consumer group; empty: host name and process id.
     consumer: str = ""
+    #: Newest lines of coupon-log that are kept; 0: all.
+    log_keep: int = 0
     #: Partitions that this worker serves; empty: all.
     worker_partitions: tuple[int, ...] = ()
 
@@ -114,6 +116,7 @@ def _read(env: Env) -> Config:
             "COUPON_CLAIM_IDLE_MS", Config.claim_idle_ms, validate=validate.Range(1, 86_400_000)
         ),
         consumer=env.str("COUPON_CONSUMER", Config.consumer),
+        log_keep=env.int("COUPON_LOG_KEEP", Config.log_keep, validate=validate.Range(min=0)),
         sentinel_password=env.str("COUPON_SENTINEL_PASSWORD", Config.sentinel_password),
         partitions=partitions,
         worker_partitions=_numbers(env.str("COUPON_WORKER_PARTITIONS", ""), partitions),

@@ -18,6 +18,10 @@ from coupon_service.keys import GROUP, Keys
 WINDOW = ("opensAt", "closesAt", "expiresAt")
 
 
+#: Lines that one call trims from the log: while it does, Redis does nothing else.
+PAGE = 500
+
+
 class Registration(NamedTuple):
     """A coupon to register: a quantity of 1 or more, and what of the window is to change.
 
@@ -147,7 +151,7 @@ class CouponScripts:
             the first one that is refused.
         """
         keys = self._scripts.keys
-        names = [keys.coupons, keys.removals, keys.requests]
+        names = [keys.coupons, keys.removals, keys.requests, keys.log]
         values: list[str | int] = [self._retention_ms, int(only_check)]
         for coupon_id, quantity, window in registrations:
             names += [keys.coupon(coupon_id), keys.stock(coupon_id), keys.requested(coupon_id)]
@@ -226,6 +230,15 @@ class WorkerScripts:
         keys = self._scripts.keys
         args = [GROUP, entry_id, reason, json.dumps(fields)]
         return bool(self._scripts.call("dead_letter", [keys.requests, keys.dead], args))
+
+    def trim(self, keep: int) -> bool:
+        """Trim a page of the log, but for its newest `keep` lines and what a consumer group needs.
+
+        Returns:
+            Whether there may be more to trim.
+        """
+        keys = self._scripts.keys
+        return bool(self._scripts.call("trim", [keys.log, keys.trimmed], [keep, PAGE]) == PAGE)
 
     def remove_consumer(self, consumer: str) -> bool:
         """Remove a consumer from the group unless it holds entries.

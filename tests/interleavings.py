@@ -136,7 +136,7 @@ class Content:
         """Return the issuances of this life of the coupon by the log, as `marks` has them."""
         holders: dict[str, list[str]] = {}
         for line, fields in self.log:
-            user = fields["userId"]
+            user = fields.get("userId", "")
             if fields["decision"] == "cancelled":
                 holders.pop(user, None)
             elif fields["decision"] == "issued" and _id(fields["entryId"]) > _id(self.since):

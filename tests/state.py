@@ -165,6 +165,11 @@ def log_lines(data: Redis | Partitions) -> list[tuple[str, dict[str, str]]]:
     return sorted(lines, key=lambda line: _parts(line[0]))
 
 
+def decided(data: Redis | Partitions) -> list[tuple[str, dict[str, str]]]:
+    """The lines of all logs that concern a request, by their ids."""
+    return [(line_id, line) for line_id, line in log_lines(data) if "userId" in line]
+
+
 def drain(client: Redis, worker: Worker) -> None:
     """Let `worker` decide all that is on the stream."""
     for _ in range(1000):
@@ -215,7 +220,7 @@ def assert_consistent(data: Redis | Partitions, *coupon_ids: str) -> None:
         for each, (client, keys) in client_and_keys.items()
     }
     holders = set[tuple[str, str]]()
-    for _, entry in log_lines(data):
+    for _, entry in decided(data):
         coupon_id, pair = entry["couponId"], (entry["couponId"], entry["userId"])
         if coupon_id not in since:
             continue

@@ -70,6 +70,7 @@ def test_list_goes_on_page_by_page(admin, coupons):
 
 def test_statistics_are_the_snapshot_and_the_recent_rate(admin, client, coupons):
     coupons.register(Registration("A", 5))
+    client.delete(KEYS.log)
     assert admin("GET", "/coupons/A/statistics").json == {
         **coupons.snapshot("A"),
         "recent": {"issuances": 0, "issuedPerSecond": None, "secondsToDecision": None},

@@ -14,6 +14,7 @@ from tests.state import (
     KEYS,
     assert_consistent,
     config_with,
+    decided,
     drain,
     everything,
     installation_on,
@@ -98,7 +99,7 @@ def test_discarded_request_gives_its_place_back_and_is_logged_once(admin, client
     }
     assert admin("DELETE", f"/{dead[1]}").status_code == 404
     assert client.get(KEYS.requested("A")) == "2"
-    [(_, line)] = client.xrange(KEYS.log)
+    [(_, line)] = decided(client)
     assert (line["userId"], line["decision"]) == ("u1", "discarded")
     assert coupons.request("A", "u1", "again")["status"] == "pending"
     assert_consistent(client, "A")
@@ -111,7 +112,7 @@ def test_malformed_dead_letter_is_discarded_and_changes_nothing_else(admin, clie
     assert admin("POST", f"/{P}:{dead_id}/retry").json["code"] == "not_pending"
     assert admin("DELETE", f"/{P}:{dead_id}").json["placeReturned"] is False
     assert client.xlen(KEYS.dead) == 0
-    assert not client.exists(KEYS.log)
+    assert not decided(client)
 
 
 def test_discard_of_a_corrupt_coupon_changes_nothing(admin, client, dead):

@@ -20,7 +20,7 @@ def state(client, keys):
     def lines(stream):
         # Coupons are decided one after the other: only the order within each is the same.
         return sorted(
-            ((entry["couponId"], number, entry["userId"], entry["requestId"],
+            ((entry["couponId"], number, entry.get("userId"), entry.get("requestId"),
               entry.get("decision"))
              for number, (_, entry) in enumerate(client.xrange(stream))),
             key=lambda line: line[:2],

@@ -16,6 +16,7 @@ from tests.state import (
     everything,
     installation_on,
     operations_on,
+    scripts_on,
     worker_on,
 )
 
@@ -106,6 +107,33 @@ def test_cancelled_deleted_and_removed_coupons_are_no_disagreement(a_campaign, r
     installation_on(a_campaign, "B").removal.remove_page("B")
     assert run("A") == (0, ["1 coupons, 0 disagreements, 0 left"])
     assert run() == (0, ["1 coupons, 0 disagreements, 0 left"])
+
+
+@pytest.mark.parametrize("keep", range(1, 6))
+def test_trimmed_part_of_the_log_is_no_disagreement(a_campaign, run, keep):
+    scripts, operations = scripts_on(a_campaign), operations_on(a_campaign)
+    scripts.trim(keep)
+    assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
+    operations.cancel("A", "i1")
+    operations.cancel("A", "p1")
+    assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
+    scripts.trim(keep)
+    assert run() == (0, ["2 coupons, 0 disagreements, 0 left"])
+    a_campaign.delete(KEYS.user("A", "i2"))
+    code, output = run("A")
+    assert code == 1 and "A: issuance marks: 0, but 1 are issued by the stock" in output
+
+
+def test_log_that_is_trimmed_while_it_is_read_is_no_disagreement(a_campaign):
+    def trim_first(*arguments, **options):
+        if arguments[0] == KEYS.of("A").log and arguments[1] == "-":
+            scripts_on(a_campaign).trim(1)
+        return a_campaign.xrange(*arguments, **options)
+
+    reconciliation = Reconciliation(installation_on(a_campaign), ["A"])
+    reconciliation._client = Overridden(a_campaign, xrange=trim_first)
+    assert list(reconciliation.run(fix=False)) == []
+    assert a_campaign.xlen(KEYS.of("A").log) == 1
 
 
 def test_cancelled_request_is_not_taken_for_the_issuance_whose_line_has_the_id_of_its_entry(

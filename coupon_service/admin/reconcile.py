@@ -67,6 +67,9 @@ class Reconciliation:
         self._issued_since, self._cancelled_since = Counter[str](), Counter[str]()
         #: By couponId: what is said of issuances in the log that have no mark.
         self._without_mark = defaultdict[str, list[str]](list)
+        #: The log was trimmed up to this line when the pass began, and perhaps further since.
+        self._trimmed: tuple[int, ...] = (0, 0)
+        self._trimmed_meanwhile = False
 
     def run(self, fix: bool) -> Iterator[Disagreement]:
         """Find all disagreements.
@@ -75,7 +78,7 @@ class Reconciliation:
             fix: whether an admitted request that no worker will read any more is put on the stream
                 again, which is the one thing here that can be repaired with certainty.
         """
-        started = self._last_line()
+        started, self._trimmed = self._last_line(), self._trimmed_up_to()
         for coupon_id in self._ids:
             yield from self._of(coupon_id, self._first_look(coupon_id))
         for coupon_id in list(self._before):
@@ -83,6 +86,7 @@ class Reconciliation:
             yield from self._of(coupon_id, self._issuances(coupon_id))
         yield from self._orphans()
         self._log(started)
+        self._trimmed_meanwhile = self._trimmed_up_to() != self._trimmed
         for coupon_id in list(self._before):
             yield from self._of(coupon_id, self._last_look(coupon_id))
 
@@ -116,6 +120,8 @@ class Reconciliation:
         least = then.issued - self._cancelled_since[coupon_id]
         most = then.issued + self._issued_since[coupon_id]
         for name, count in (("issuance marks", self._marks), ("issued in the log", self._logged)):
+            if count is self._logged and self._trimmed_meanwhile:
+                continue  # lines may have gone before they were counted
             if not least <= count[coupon_id] <= most:
                 yield Disagreement(
                     coupon_id,
@@ -173,12 +179,14 @@ class Reconciliation:
                     reads.get(self._keys.user(coupon_id, user_id))
                     reads.xrange(self._keys.log, line_id, line_id)
                 found = reads.execute(raise_on_error=False)
+            trimmed = self._trimmed_up_to()
             for row, (line_id, user_id) in enumerate(users):
                 mark, lines = found[2 * row:][:2]
                 if str(mark).partition(" ")[2] != line_id:
                     continue  # cancelled meanwhile, or missed when the log is read
                 self._marks[coupon_id] += 1
-                if not _is_line_of(lines, coupon_id, user_id):
+                self._logged[coupon_id] += _parts(line_id) <= self._trimmed
+                if _parts(line_id) > trimmed and not _is_line_of(lines, coupon_id, user_id):
                     yield Disagreement(
                         coupon_id, f"issuance mark of {user_id!r} has no line in the log"
                     )
@@ -236,9 +244,12 @@ class Reconciliation:
                     self._issued_since[coupon_id] += is_new
                     if mark != f"{line.get('requestId')} {line_id}":
                         without_mark[user] = line_id
-                elif _is_line_of(named, *user):  # an entry's id can be that of another's line
-                    self._logged[coupon_id] -= 1
-                    self._cancelled_since[coupon_id] += is_new
+                    continue
+                # Version 0.1 wrote this word for withdrawn requests too, whose line names an entry.
+                cancelled = _is_line_of(named, *user)
+                self._logged[coupon_id] -= cancelled
+                self._cancelled_since[coupon_id] += is_new
+                if cancelled:
                     without_mark.pop(user, None)
         for (coupon_id, user_id), line_id in without_mark.items():
             self._without_mark[coupon_id].append(
@@ -249,6 +260,9 @@ class Reconciliation:
         """Whether a line is of a coupon that is looked at, not of one that had its id before."""
         counts = self._before.get(coupon_id)
         return counts is not None and _parts(line_id)[0] >= counts.registered_at
+
+    def _trimmed_up_to(self) -> tuple[int, ...]:
+        return _parts(self._client.get(self._keys.trimmed) or "0-0")
 
     def _last_line(self) -> tuple[int, ...]:
         newest = self._client.xrevrange(self._keys.log, count=1)

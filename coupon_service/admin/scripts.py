@@ -18,7 +18,10 @@ class AdminScripts:
         Returns:
             [closed, closesAt (ms)] or [unknown_coupon].
         """
-        reply: list[str] = self._scripts.call("close", [self._scripts.keys.coupon(coupon_id)])
+        keys = self._scripts.keys
+        reply: list[str] = self._scripts.call(
+            "close", [keys.coupon(coupon_id), keys.log], [coupon_id]
+        )
         return reply
 
     def cancel(self, coupon_id: str, user_id: str, request_id: str) -> list[str]:
@@ -56,6 +59,7 @@ class AdminScripts:
             keys.issuances(coupon_id),
             keys.coupons,
             keys.removals,
+            keys.log,
         ], [coupon_id])
         return reply
 

@@ -53,5 +53,5 @@ else
 end
 redis.call('DECR', requested)
 redis.call('XADD', log, '*', 'couponId', coupon_id, 'userId', user_id, 'requestId', request_id,
-  'decision', 'cancelled', 'entryId', id)
+  'decision', mark and 'cancelled' or 'withdrawn', 'entryId', id)
 return {'cancelled', mark and 'issued' or 'pending', request_id}

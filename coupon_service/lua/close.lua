@@ -1,9 +1,10 @@
 -- Closes a coupon now, unless it closes earlier anyway.
 -- KEYS   1 coupon (hash)
--- ARGV   none
+--        2 coupon-log (stream)
+-- ARGV   1 couponId
 -- Returns {closed, closesAt (ms)} | {unknown_coupon}
 -- Replay: the second time it is closed already.
-local coupon = KEYS[1]
+local coupon, log = unpack(KEYS)
 
 local stored = redis.call('HMGET', coupon, 'quantity', 'deletedAt', 'opensAt', 'closesAt',
   'expiresAt')
@@ -12,6 +13,7 @@ if stored[2] or not stored[1] then
 end
 local now, opens_at = now_ms(), whole(stored[3], 'opensAt')
 local closes_at = math.min(now, whole(stored[4] or stored[5], 'closesAt') or now)
+check_log(log)
 
 -- HDEL is the first write because a server that is out of memory still allows it, and what
 -- follows it.
@@ -19,5 +21,9 @@ redis.call('HDEL', coupon, 'closesAt')
 redis.call('HSET', coupon, 'closesAt', text(closes_at))
 if opens_at and opens_at >= closes_at then
   redis.call('HDEL', coupon, 'opensAt') -- opensAt < closesAt: it never opens any more
+end
+if stored[4] ~= text(closes_at) then
+  redis.call('XADD', log, '*', 'couponId', ARGV[1], 'decision', 'closed', 'closesAt',
+    text(closes_at))
 end
 return {'closed', text(closes_at)}

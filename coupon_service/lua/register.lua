@@ -3,7 +3,8 @@
 -- KEYS   1 coupons (sorted set)
 --        2 coupons:removals (sorted set)
 --        3 coupon-requests (stream)
---        4.. coupon (hash), stock, requested of each coupon
+--        4 coupon-log (stream)
+--        5.. coupon (hash), stock, requested of each coupon
 -- ARGV   1 retention after expiresAt (ms)
 --        2 1: only check whether they could be registered
 --        3.. couponId, quantity (whole number, 1 or more), opensAt, closesAt, expiresAt (each ms
@@ -11,12 +12,12 @@
 -- Returns {registered, then for each coupon: quantity, stock, requested}, or, with nothing
 --   changed, {quantity_too_low | invalid_window | being_removed, couponId, quantity, requested}
 -- Replay: a repeated registration finds its own values and changes nothing.
-local coupons, removals, requests = KEYS[1], KEYS[2], KEYS[3]
+local coupons, removals, requests, log = unpack(KEYS, 1, 4)
 local retention, now = tonumber(ARGV[1]), now_ms()
 local FIELDS = {'opensAt', 'closesAt', 'expiresAt'}
 
 local function read(number)
-  local k, a = 3 * number, 5 * number - 3
+  local k, a = 3 * number + 1, 5 * number - 3
   local coupon = {hash = KEYS[k + 1], stock = KEYS[k + 2], requested = KEYS[k + 3],
     id = ARGV[a + 1], quantity = tonumber(ARGV[a + 2]), window = {}}
   local stored = redis.call('HMGET', coupon.hash, 'quantity', 'deletedAt', unpack(FIELDS))
@@ -51,7 +52,7 @@ local function refusal(coupon)
 end
 
 local registered = {}
-for number = 1, (#KEYS - 3) / 3 do
+for number = 1, (#KEYS - 4) / 3 do
   local coupon = read(number)
   local status = refusal(coupon)
   if status then
@@ -62,6 +63,7 @@ end
 local since = last_id(requests)
 check_coupons(coupons)
 redis.call('ZCARD', removals) -- raises if it is not a sorted set
+check_log(log)
 if ARGV[2] == '1' then
   return {'registered'}
 end
@@ -74,6 +76,13 @@ for _, coupon in ipairs(registered) do
     redis.call('HSET', coupon.hash, 'quantity', text(coupon.quantity))
     redis.call('SET', coupon.stock, text(left))
     redis.call('SET', coupon.requested, text(coupon.taken))
+    local line = {'couponId', coupon.id, 'decision', coupon.new and 'registered' or 'changed',
+      'quantity', text(coupon.quantity)}
+    for field, instant in pairs(coupon.window) do
+      line[#line + 1] = field
+      line[#line + 1] = text(instant)
+    end
+    redis.call('XADD', log, '*', unpack(line))
   end
   if coupon.new then
     -- What was on the stream before is of a coupon that had this id, or asks for none.

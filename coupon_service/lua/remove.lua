@@ -43,14 +43,16 @@ for row = 1, #KEYS - 9 do
   end
   lines[row] = line
 end
-redis.call('HLEN', pending)
-redis.call('XLEN', issuances) -- each raises if it is of another type
+local counts = {redis.call('HLEN', pending), redis.call('XLEN', issuances)} -- or raise
 check_log(log)
 
 -- ZREM is the first write because a server that is out of memory still allows it, and what
 -- follows it.
 redis.call('ZREM', coupons, coupon_id)
-redis.call('HSETNX', coupon, 'deletedAt', text(now))
+if redis.call('HSETNX', coupon, 'deletedAt', text(now)) == 1 then
+  redis.call('XADD', log, '*', 'couponId', coupon_id, 'decision', 'deleted', 'issued', counts[2],
+    'pending', counts[1])
+end
 for _, request in ipairs(refused) do
   local user_id, request_id, entry_id = unpack(request)
   redis.call('XADD', log, '*', 'couponId', coupon_id, 'userId', user_id, 'requestId', request_id,

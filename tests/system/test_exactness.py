@@ -13,7 +13,7 @@ from coupon_service.keys import GROUP
 from coupon_service.scripts import Registration, Request
 from tests.load import Client, ask_all
 from tests.processes import gunicorn, wait_until, worker
-from tests.state import KEYS, assert_consistent, backlog, log_lines, scripts_on
+from tests.state import KEYS, assert_consistent, backlog, decided, scripts_on
 from tests.state import held as held_entries
 
 QUANTITY, USERS, CONNECTIONS = 1000, 5000, 16
@@ -28,7 +28,7 @@ def askers():
 
 
 def decisions(client):
-    return [(entry["userId"], entry["decision"]) for _, entry in log_lines(client)]
+    return [(entry["userId"], entry["decision"]) for _, entry in decided(client)]
 
 
 def drained(client):

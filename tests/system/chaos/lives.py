@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from coupon_service.scripts import Request
 from tests.load import Client
-from tests.state import log_lines
+from tests.state import decided
 
 #: More than a deletion removes by itself, so that workers have pages to remove.
 SEEDED = 1_200
@@ -140,15 +140,15 @@ class Lives:
         """Every life kept the promise, and nothing is left of those that are over."""
         data = self._data()
         lines = {coupon: [] for coupon in self.coupons}
-        for log_id, line in log_lines(data):
+        for log_id, line in decided(data):
             if line["couponId"] in lines:
                 lines[line["couponId"]].append((_parts(log_id), line))
         for coupon, ends in self.ends.items():
             client, keys = data.of(coupon).client, data.of(coupon).keys
             assert client.zrange(keys.removals, 0, -1) == []
             assert list(client.scan_iter(keys.coupon(coupon) + "*", count=1000)) == []
-            decided = {line["requestId"] for _, line in lines[coupon]}
-            assert self.accepted[coupon] <= decided, "an accepted request was not decided"
+            logged = {line["requestId"] for _, line in lines[coupon]}
+            assert self.accepted[coupon] <= logged, "an accepted request was not decided"
             after = (0, 0)
             for end in map(_parts, ends):
                 issued = [

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from coupon_service.installation import Partitions
 from tests.processes import gunicorn, wait_until, worker
-from tests.state import assert_consistent, backlog, config_with, everything, held, log_lines
+from tests.state import assert_consistent, backlog, config_with, decided, everything, held
 from tests.system.chaos.clients import Clients
 from tests.system.chaos.lives import Lives
 from tests.system.chaos.proxy import Proxy
@@ -108,7 +108,7 @@ def check(data, clients, nothing_lost=True):
     """
     log = Counter(
         (entry["couponId"], entry["userId"], entry["decision"])
-        for _, entry in log_lines(data) if entry["couponId"] in clients.answers
+        for _, entry in decided(data) if entry["couponId"] in clients.answers
     )
     assert set(log.values()) == {1}, "a decision is logged twice"
     assert {decision for _, _, decision in log} == {"issued"}

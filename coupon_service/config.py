@@ -53,6 +53,8 @@ class Config:
     consumer: str = ""
     #: Newest lines of coupon-log that are kept; 0: all.
     log_keep: int = 0
+    #: URLs of the sinks to which the log is copied, see ledger/sinks.py.
+    ledger: list[str] = field(default_factory=list)
     #: Partitions that this worker serves; empty: all.
     worker_partitions: tuple[int, ...] = ()
 
@@ -116,6 +118,7 @@ def _read(env: Env) -> Config:
             "COUPON_CLAIM_IDLE_MS", Config.claim_idle_ms, validate=validate.Range(1, 86_400_000)
         ),
         consumer=env.str("COUPON_CONSUMER", Config.consumer),
+        ledger=env.list("COUPON_LEDGER", []),
         log_keep=env.int("COUPON_LOG_KEEP", Config.log_keep, validate=validate.Range(min=0)),
         sentinel_password=env.str("COUPON_SENTINEL_PASSWORD", Config.sentinel_password),
         partitions=partitions,

@@ -23,7 +23,8 @@ class Keys:
     one of couponId to the instant (ms since 1970) from which the coupon is to be removed;
     `format` the number of the data format; `partitions` how many partitions there are, where that
     is more than one, in each of them; `migrated` what `coupons` becomes, see migration.py;
-    `trimmed` the id of the newest line that was trimmed from the log.
+    `trimmed` the id of the newest line that was trimmed from the log; `ledger` a hash of what the
+    copiers of the log note, see ledger/copier.py.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -37,6 +38,7 @@ class Keys:
         self.dead = f"{prefix}coupon-requests:dead"
         self.log = f"{prefix}coupon-log"
         self.trimmed = f"{prefix}coupon-log:trimmed"
+        self.ledger = f"{prefix}coupon-log:ledger"
 
     def coupon(self, coupon_id: str) -> str:
         """Hash: quantity, the instants (ms since 1970) and the counters of refusals.

@@ -11,7 +11,9 @@ from redis import Redis
 from coupon_service.config import Config
 from coupon_service.connection import connect
 from coupon_service.web.app import create_app
+from tests.postgres import Postgres
 from tests.processes import Process, Server
+from tests.sinks import sink_url  # noqa: F401 (a fixture)
 from tests.state import PARTITIONS, AllCoupons, config_with, coupons_on, worker_on
 from worker import Worker
 
@@ -26,6 +28,14 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    server.start()
+    yield server
+    server.remove()
 
 
 @pytest.fixture
@@ -60,6 +70,16 @@ def coupons(client: Redis) -> AllCoupons:
 @pytest.fixture
 def worker(client: Redis) -> Worker:
     return worker_on(client)
+
+
+@pytest.fixture
+def coupons_of_real(real_client: Redis) -> AllCoupons:
+    return coupons_on(real_client)
+
+
+@pytest.fixture
+def worker_of_real(real_client: Redis) -> Worker:
+    return worker_on(real_client)
 
 
 @pytest.fixture

@@ -23,8 +23,12 @@ LAYERS = [
     {"admin.operations", "admin.reconcile"},
     {"admin.scatter_gather", "admin.dead_letters"},
     {"web.schemas", "web.auth", "web.strict_json", "web.preflight", "cli.up"},
-    {"web.lean_flask", "web.problems", "cli.terminal"},
-    {"cli.dead_letters"},
+    {"web.lean_flask", "web.problems", "cli.terminal", "ledger.errors", "ledger.line"},
+    {"cli.dead_letters", "ledger.file", "ledger.sql"},
+    {"ledger.sinks"},
+    {"ledger.copier"},
+    {"ledger.status", "ledger.accept", "ledger.verify"},
+    {"cli.ledger"},
     {"web.api", "cli.coupons"},
     {"web.admin", "web.fast_path"},
     {"web.app"},
@@ -32,7 +36,10 @@ LAYERS = [
     {"worker", "wsgi"},
 ]
 #: Folder -> what it may import of the other folders.
-FOLDERS = {"": set(), "admin": set(), "web": {"admin"}, "cli": {"admin", "web.schemas"}}
+FOLDERS = {
+    "": set(), "admin": set(), "ledger": {"admin"}, "web": {"admin", "ledger"},
+    "cli": {"admin", "ledger", "web.schemas"},
+}
 
 
 def modules():

@@ -74,11 +74,12 @@ def server_command(program: str, port: int, folder: Path) -> list[str]:
 
 
 @click.command()
-@click.argument("processes", nargs=-1, type=click.Choice(["redis", "web", "worker"]))
+@click.argument("processes", nargs=-1, type=click.Choice(["redis", "web", "worker", "ledger"]))
 @click.option("--port", default=DEFAULT_PORT, envvar="PORT", show_default=True)
 @click.option("--redis-port", default=DEFAULT_REDIS_PORT, show_default=True)
 def up(processes: tuple[str, ...], port: int, redis_port: int) -> None:
-    """Run a private Redis server, the API and a worker on this machine.
+    """Run a private Redis server, the API and a worker on this machine, and with COUPON_LEDGER set
+    the copier of the ledger.
 
     Names of PROCESSES run only those. With REDIS_URL set, that server is used.
     """
@@ -86,10 +87,11 @@ def up(processes: tuple[str, ...], port: int, redis_port: int) -> None:
 
 
 def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
-    """Run `processes` (redis, web, worker; all by default) until one ends or a signal comes.
+    """Run `processes` until one ends or a signal comes.
 
     Args:
-        processes: names of the Procfile, and redis for the private server.
+        processes: names of the Procfile, and redis for the private server; none: all that the
+            settings ask for.
         port: where the API listens on the loopback interface.
         redis_port: where the private server listens on the loopback interface.
 
@@ -103,7 +105,10 @@ def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: received.append(number))
     given_url = environment().get("REDIS_URL")
-    names = processes or (("web", "worker") if given_url else ("redis", "web", "worker"))
+    names = processes or (
+        *(() if given_url else ("redis",)), "web", "worker",
+        *(("ledger",) if environment().get("COUPON_LEDGER") else ()),
+    )
     variables = environment(
         PATH=f"{Path(sys.executable).parent}:{environment().get('PATH', '')}",
         PYTHONUNBUFFERED="1",

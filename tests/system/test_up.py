@@ -90,6 +90,13 @@ def test_everything_runs_and_stops_and_the_data_is_there_again(up, tmp_path):
     assert [running.status("u1"), running.status("u2")] == ["issued", "issued"]
 
 
+def test_ledger_is_copied_where_one_is_set(up, tmp_path):
+    running = up(COUPON_LEDGER="file:ledger")
+    wait_until(lambda: listens(running.port), "the API to listen")
+    Client(running.url).register("A", 1, token="local")
+    wait_until(lambda: list(tmp_path.glob("ledger/ledger-*.jsonl")), "the ledger")
+
+
 def test_sigterm_stops_everything(up):
     running = up()
     wait_until(lambda: listens(running.port), "the API to listen")

@@ -1,0 +1,211 @@
+"""A ledger in a table, by way of SQLAlchemy Core: SQLite or PostgreSQL."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Column,
+    ColumnElement,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    Row,
+    Table,
+    Text,
+    cast,
+    create_engine,
+    literal,
+    not_,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+
+from coupon_service.ledger.errors import SinkError
+from coupon_service.ledger.line import GONE_BACK, Line, parts
+
+T = TypeVar("T")
+
+#: Rows that are fetched at a time.
+FETCHED = 1000
+#: Seconds, or milliseconds where the name says so, after which a silent server is given up.
+_SILENCE = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2,
+            "keepalives_count": 3, "tcp_user_timeout": 10_000}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_Instant = DateTime(timezone=True)
+
+table = Table(
+    "ledger",
+    MetaData(),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("log_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("log_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("decided_at", _Instant, nullable=False),
+    Column("decision", Text),
+    # In the order that Redis has.
+    Column("coupon_id", Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")),
+    *(Column(name, Text) for name in ("user_id", "request_id", "entry_id")),
+    *(Column(name, BigInteger) for name in ("quantity", "issued", "pending")),
+    *(Column(name, _Instant) for name in ("opens_at", "closes_at", "expires_at")),
+    # By the primary key too, so that the lines of a user come in their order.
+    Index("ledger_coupon_user", "coupon_id", "user_id", "log_ms", "log_seq"),
+)
+_INSTANTS = ("opens_at", "closes_at", "expires_at")
+
+
+class SqlSink:
+    """Rows of the table `ledger`, which is created if missing; any number of processes may write.
+
+    Every method raises `SinkError`.
+    """
+
+    def __init__(self, url: URL) -> None:
+        # What tells one ledger from another; no user and no password.
+        kind = url.get_backend_name()
+        self.name = URL.create(
+            kind, host=url.host, port=url.port, database=url.database
+        ).render_as_string()
+        insert: Any = {"postgresql": postgresql, "sqlite": sqlite}[kind].insert(table)
+        self._insert = insert.on_conflict_do_nothing()
+        options = _SILENCE if kind == "postgresql" else {}
+        self._engine = create_engine(url, pool_pre_ping=True, connect_args=options)
+        self._created = False
+
+    def last(self, partition: int) -> str:
+        """Return the id of the last line of a partition, 0-0 if there is none."""
+        newest = select(table.c.log_ms, table.c.log_seq).where(table.c.partition == partition)
+        newest = newest.order_by(table.c.log_ms.desc(), table.c.log_seq.desc()).limit(1)
+
+        def read() -> str:
+            if not self._created:
+                table.metadata.create_all(self._engine)
+                self._created = True
+            with self._engine.connect() as connection:
+                row = connection.execute(newest).first()
+            return f"{row.log_ms}-{row.log_seq}" if row else "0-0"
+
+        return self._unless_it_fails(read)
+
+    def append(self, partition: int, lines: list[Line]) -> None:
+        """Write lines, but for those that are there; committed when this returns."""
+        rows = list(map(_row, lines))
+
+        def write() -> None:
+            with self._engine.begin() as connection:
+                connection.execute(self._insert, rows)
+
+        self._unless_it_fails(write)
+
+    def pages(self, partition: int, after: str, size: int) -> Iterator[list[Line]]:
+        """Yield the lines of a partition past the id `after`, `size` at a time."""
+        while page := self._page(partition, after, size):
+            yield page
+            after = page[-1].log_id
+
+    def _page(self, partition: int, after: str, size: int) -> list[Line]:
+        query = select(table).where(table.c.partition == partition, _ID > tuple_(*parts(after)))
+        return [_line(row) for row in self._rows(query.order_by(_MS, _SEQ).limit(size))]
+
+    def coupon_ids(self, partition: int, after: str, size: int) -> list[str]:
+        """List up to `size` couponIds of the lines of a partition past `after`, in order."""
+        query = select(table.c.coupon_id).where(
+            table.c.partition == partition, table.c.coupon_id > after
+        ).distinct().order_by(table.c.coupon_id).limit(size)
+        return [row.coupon_id for row in self._rows(query)]
+
+    def quantity(self, partition: int, coupon_id: str) -> int | None:
+        """Return the quantity of a coupon as it was registered or changed last; None if the
+        ledger does not have it, or the coupon was deleted since."""
+        query = select(table).where(
+            *self._of(partition, coupon_id),
+            table.c.decision.in_(("registered", "changed", "deleted")),
+        ).order_by(_MS.desc(), _SEQ.desc()).limit(1)
+        row = next(iter(self._rows(query)), None)
+        return row.quantity if row else None
+
+    def holders(self, partition: int, coupon_id: str) -> Iterator[tuple[str, str]]:
+        """Yield log id and userId of each issuance that was not cancelled, of a coupon that was not
+        deleted since, in order."""
+        its = self._of(partition, coupon_id)
+        cancelled = table.alias("cancelled")
+        query = select(table.c.log_ms, table.c.log_seq, table.c.user_id).where(
+            *its,
+            table.c.decision == "issued",
+            _ID > tuple_(*parts(self._deleted(its))),
+            ~select(literal(1)).where(
+                cancelled.c.coupon_id == table.c.coupon_id,
+                cancelled.c.user_id == table.c.user_id,
+                cancelled.c.decision == "cancelled",
+                cancelled.c.entry_id == cast(_MS, Text) + "-" + cast(_SEQ, Text),
+            ).exists(),
+        ).order_by(_MS, _SEQ)
+        for row in self._rows(query):
+            yield f"{row.log_ms}-{row.log_seq}", row.user_id
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    def _of(self, partition: int, coupon_id: str) -> list[ColumnElement[bool]]:
+        """The conditions of the lines of a coupon, without those that Redis has lost."""
+        markers = select(table).where(
+            table.c.partition == partition, table.c.decision == GONE_BACK
+        )
+        lost = [
+            (_ID > tuple_(*parts(row.entry_id))) & (_ID <= tuple_(row.log_ms, row.log_seq))
+            for row in self._rows(markers)
+        ]
+        return [table.c.partition == partition, table.c.coupon_id == coupon_id, *map(not_, lost)]
+
+    def _deleted(self, its: list[ColumnElement[bool]]) -> str:
+        query = select(table).where(*its, table.c.decision == "deleted")
+        rows = list(self._rows(query.order_by(_MS.desc(), _SEQ.desc()).limit(1)))
+        return f"{rows[0].log_ms}-{rows[0].log_seq}" if rows else "0-0"
+
+    def _rows(self, query: Any) -> Iterator[Row[Any]]:
+        def first() -> Any:
+            connection = self._engine.connect()
+            return connection, connection.execution_options(yield_per=FETCHED).execute(query)
+
+        connection, result = self._unless_it_fails(first)
+        with connection:
+            while page := self._unless_it_fails(lambda: result.fetchmany(FETCHED)):
+                yield from page
+
+    def _unless_it_fails(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except (SQLAlchemyError, OverflowError) as error:
+            text = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            raise SinkError(f"{self.name}: {text}") from error
+
+
+_MS, _SEQ = table.c.log_ms, table.c.log_seq
+_ID: Any = tuple_(_MS, _SEQ)
+
+
+def _row(line: Line) -> dict[str, Any]:
+    ms, sequence = parts(line.log_id)
+    row = line._asdict()
+    del row["log_id"]
+    for name in _INSTANTS:
+        if row[name] is not None:
+            row[name] = _EPOCH + timedelta(milliseconds=row[name])
+    return {**row, "log_ms": ms, "log_seq": sequence,
+            "decided_at": _EPOCH + timedelta(milliseconds=ms)}
+
+
+def _line(row: Row[Any]) -> Line:
+    found = dict(row._mapping)
+    del found["decided_at"]
+    log_id = f"{found.pop('log_ms')}-{found.pop('log_seq')}"
+    for name in _INSTANTS:
+        if found[name] is not None:
+            # SQLite keeps no zone.
+            found[name] = (found[name].replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+    return Line(log_id=log_id, **found)

@@ -1,0 +1,134 @@
+"""Compares a sink with Redis: the lines that both have, and who holds what by either."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from heapq import merge
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import make_url
+
+from coupon_service.admin.operations import Operations
+from coupon_service.installation import Installation
+from coupon_service.ledger.line import GONE_BACK, from_log, parts
+from coupon_service.ledger.sinks import Sink
+from coupon_service.ledger.sql import SqlSink
+
+T = TypeVar("T")
+
+#: Lines, issuances or ids that are read at a time.
+PAGE = 1000
+
+
+@contextmanager
+def queryable(sink: Sink, partitions: Iterable[int]) -> Iterator[SqlSink]:
+    """Give the sink itself if it is a table, else a table of its lines in a temporary file."""
+    if isinstance(sink, SqlSink):
+        yield sink
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = SqlSink(make_url(f"sqlite:///{Path(folder) / 'ledger.db'}"))
+        for partition in partitions:
+            copy.last(partition)
+            for page in sink.pages(partition, "0-0", PAGE):
+                copy.append(partition, page)
+        yield copy
+        copy.close()
+
+
+def differences(installation: Installation, sink: SqlSink) -> Iterator[str]:
+    """Yield a line of text for each difference, of what the sink has copied so far.
+
+    While the service runs, what it does between two reads is a difference too: what is one still
+    when this is called again, after the sink has copied all that was logged, is none of those.
+
+    Raises:
+        redis.exceptions.RedisError, SinkError: either cannot be read.
+    """
+    yield from _lines(installation, sink)
+    for coupon_id in _coupon_ids(installation, sink):
+        for text in _coupon(installation, sink, coupon_id):
+            yield f"{coupon_id}: {text}"
+
+
+def _lines(installation: Installation, sink: SqlSink) -> Iterator[str]:
+    """Compare the lines that Redis has not trimmed and the sink has copied."""
+    client: Any = installation.client
+    keys, partition = installation.keys, installation.partition
+    trimmed, end = client.get(keys.trimmed) or "0-0", sink.last(partition)
+    redis = (
+        from_log(partition, *entry)
+        for page in _pages(client, keys.log, f"({trimmed}", end) for entry in page
+    )
+    ledger = (line for page in sink.pages(partition, trimmed, PAGE) for line in page)
+    lost: list[str] = []
+    for ours, theirs in _paired(redis, ledger, key=lambda line: parts(line.log_id)):
+        if ours and theirs:
+            if ours != theirs:
+                yield f"line {ours.log_id} is another in redis"
+        elif ours:
+            yield f"line {ours.log_id} is in redis alone"
+        elif theirs and theirs.decision == GONE_BACK:
+            first = parts(str(theirs.entry_id))
+            lost = [each for each in lost if parts(each) <= first]
+        elif theirs:
+            lost.append(theirs.log_id)
+    yield from (f"line {log_id} is in the ledger alone" for log_id in lost)
+
+
+def _coupon(installation: Installation, sink: SqlSink, coupon_id: str) -> Iterator[str]:
+    client: Any = installation.client
+    keys, partition = installation.keys, installation.partition
+    quantity, deleted_at = client.hmget(keys.coupon(coupon_id), "quantity", "deletedAt")
+    quantity = None if deleted_at else quantity
+    noted = sink.quantity(partition, coupon_id)
+    if noted is not None and str(noted) != quantity:
+        yield f"quantity is {noted} in the ledger, and {quantity or 'none'} in redis"
+    end = sink.last(partition)
+    ours = (
+        (log_id, entry.get("userId", ""))
+        for page in _pages(client, keys.issuances(coupon_id), "-", end) for log_id, entry in page
+    ) if quantity else iter(())
+    theirs = sink.holders(partition, coupon_id)
+    for held, noted_as in _paired(ours, theirs, key=lambda each: parts(each[0])):
+        if held != noted_as:
+            log_id, user_id = held or noted_as or ("", "")
+            place = "redis" if held else "the ledger"
+            yield f"{user_id!r} holds it in {place} alone, by line {log_id}"
+
+
+def _coupon_ids(installation: Installation, sink: SqlSink) -> Iterator[str]:
+    redis = (each for page in Operations(installation).id_pages() for each in page)
+    for coupon_id, _ in groupby(merge(redis, _noted_ids(installation.partition, sink))):
+        yield coupon_id
+
+
+def _noted_ids(partition: int, sink: SqlSink) -> Iterator[str]:
+    after = ""
+    while page := sink.coupon_ids(partition, after, PAGE):
+        yield from page
+        after = page[-1]
+
+
+def _pages(
+    client: Any, stream: str, start: str, end: str
+) -> Iterator[list[tuple[str, dict[str, str]]]]:
+    while page := client.xrange(stream, start, end, count=PAGE):
+        yield page
+        start = f"({page[-1][0]}"
+
+
+def _paired(
+    ours: Iterable[T], theirs: Iterable[T], key: Any
+) -> Iterator[tuple[T | None, T | None]]:
+    """Join two sequences in the order of a key: what both have, and what one has alone."""
+    tagged = merge(
+        ((each, 0) for each in ours), ((each, 1) for each in theirs), key=lambda it: key(it[0])
+    )
+    for _, same in groupby(tagged, key=lambda it: key(it[0])):
+        pair: list[T | None] = [None, None]
+        for each, place in same:
+            pair[place] = each
+        yield pair[0], pair[1]

@@ -1,0 +1,33 @@
+"""The kinds of sinks that tests of the ledger run on."""
+
+from pathlib import Path
+
+import pytest
+
+from coupon_service.config import Config
+from coupon_service.ledger.line import Line
+from coupon_service.ledger.sinks import Sink, open_sinks
+from tests import postgres
+from tests.state import PARTITIONS
+
+SINKS = ["file", "sqlite", pytest.param(
+    "postgresql", marks=pytest.mark.skipif(postgres.MISSING, reason=postgres.REASON)
+)]
+
+
+@pytest.fixture(params=SINKS)
+def sink_url(request, tmp_path: Path) -> str:
+    """The URL of a sink that does not exist yet, or of an empty database."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("shared_postgres").database()
+    urls = {"file": f"file:{tmp_path}/ledger", "sqlite": f"sqlite:///{tmp_path}/ledger.db"}
+    return urls[request.param]
+
+
+def open_sink(url: str) -> Sink:
+    [sink] = open_sinks(Config(ledger=[url], partitions=PARTITIONS))
+    return sink
+
+
+def lines_of(sink: Sink, partition: int) -> list[Line]:
+    return [line for page in sink.pages(partition, "0-0", 1000) for line in page]

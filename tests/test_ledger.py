@@ -1,0 +1,355 @@
+"""The ledger has each line of the log once, in order, wherever copying stops."""
+
+import json
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from redis.exceptions import ConnectionError
+
+from coupon_service.ledger import copier as copying
+from coupon_service.ledger.accept import accept, lost_lines
+from coupon_service.ledger.copier import Copier
+from coupon_service.ledger.errors import Busy, GoneBack, SinkError
+from coupon_service.ledger.file import FileSink
+from coupon_service.ledger.line import Line, from_json, from_log, to_json
+from coupon_service.ledger.status import forget, statuses
+from coupon_service.ledger.verify import differences, queryable
+from coupon_service.scripts import Registration
+from tests.sinks import lines_of, open_sink
+from tests.state import KEYS, drain, installation_on, log_lines, operations_on, scripts_on
+
+DAY = 86_400_000
+
+
+@pytest.fixture
+def make_sink(sink_url):
+    """Opens the same sink again and again, as processes do one after the other."""
+    opened = []
+
+    def make():
+        while opened:
+            opened.pop().close()
+        opened.append(open_sink(sink_url))
+        return opened[-1]
+
+    yield make
+    for sink in opened:
+        sink.close()
+
+
+@pytest.fixture
+def installation(client):
+    return installation_on(client)
+
+
+def copy(installation, sink):
+    """What one process does until there is nothing more."""
+    copier = Copier(installation, sink)
+    while copier.step():
+        pass
+
+
+def logged(installation):
+    """The log as the ledger should have it."""
+    entries = installation.client.xrange(installation.keys.log)
+    return [from_log(installation.partition, *entry) for entry in entries]
+
+
+def add_lines(client, *ids):
+    for log_id in ids:
+        client.xadd(KEYS.of("A").log, {"couponId": "A", "decision": "x"}, id=log_id)
+
+
+def a_life(client, coupons, worker):
+    coupons.register(Registration("A", 2, {"closesAt": 8 * 10**12}))
+    for user in ("u1", "한국", "u3"):
+        coupons.request("A", user, f"r-{user}") if user != "u3" else None
+    drain(client, worker)
+    operations_on(client).cancel("A", "u1")
+
+
+def test_each_line_is_there_once_and_has_everything(
+    client, coupons, worker, installation, make_sink
+):
+    a_life(client, coupons, worker)
+    for _ in range(2):
+        copy(installation, make_sink())
+    copied = lines_of(make_sink(), installation.partition)
+    assert copied == logged(installation)
+    registered, issued, *_ = copied
+    assert (registered.decision, registered.quantity, registered.closes_at) == (
+        "registered", 2, 8 * 10**12
+    )
+    assert (issued.user_id, issued.request_id, issued.quantity) == ("u1", "r-u1", None)
+    assert issued.entry_id and copied[-1].entry_id == issued.log_id
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_copying_goes_on_where_any_process_has_stopped(
+    client, installation, make_sink, monkeypatch, size
+):
+    monkeypatch.setattr(copying, "BATCH", size)
+    add_lines(client, *(f"{number}-{number % 2}" for number in range(1, 8)))
+    while Copier(installation, make_sink()).step():
+        pass
+    assert lines_of(make_sink(), installation.partition) == logged(installation)
+
+
+def test_two_at_once_write_no_line_twice(client, installation, make_sink, monkeypatch):
+    monkeypatch.setattr(copying, "BATCH", 2)
+    one, other = Copier(installation, make_sink()), Copier(installation, make_sink())
+    for first in range(1, 9, 2):
+        add_lines(client, f"{first}-0", f"{first + 1}-0")
+        one.try_step()
+        other.try_step()
+    assert lines_of(make_sink(), installation.partition) == logged(installation)
+
+
+@pytest.mark.parametrize("decision", ["a\x00b", b"\xff", "x" * 5000, ""])
+def test_no_line_stops_the_ledger(client, installation, make_sink, decision):
+    client.xadd(KEYS.of("A").log, {"couponId": "A", "userId": decision, "quantity": "1e9"})
+    client.xadd(KEYS.of("A").log, {"other": "fields", "opensAt": "9" * 30})
+    copy(installation, make_sink())
+    assert len(lines_of(make_sink(), installation.partition)) == 2
+
+
+def test_line_survives_json():
+    line = Line(3, "1795500000123-7", "changed", "A", None, None, None, 5, 0, 1, 10**12, 2, None)
+    assert from_json(to_json(line)) == line
+    shown = json.loads(to_json(line))
+    assert shown["decidedAt"] == "2026-11-24T06:00:00.123Z" and shown["expiresAt"] is None
+
+
+def test_each_day_has_a_file(client, installation, tmp_path):
+    add_lines(client, "1-0", f"{DAY - 1}-0", f"{DAY}-0", f"{3 * DAY}-5")
+    copy(installation, FileSink(tmp_path, 1))
+    names = sorted(path.name for path in tmp_path.glob("*.jsonl"))
+    assert names == [f"ledger-1970-01-0{day}.jsonl" for day in (1, 2, 4)]
+    first = (tmp_path / names[0]).read_text().splitlines()
+    assert [json.loads(line)["logId"] for line in first] == ["1-0", f"{DAY - 1}-0"]
+    past = FileSink(tmp_path, 1).pages(0, f"{DAY}-0", 10)
+    assert [line.log_id for page in past for line in page] == [f"{3 * DAY}-5"]
+
+
+def test_torn_line_is_written_again_wherever_it_was_torn(client, installation, tmp_path):
+    add_lines(client, "1-0", "2-0", f"{DAY}-0")
+    sink = FileSink(tmp_path / "whole", 1)
+    copy(installation, sink)
+    sink.close()
+    last = tmp_path / "whole" / "ledger-1970-01-02.jsonl"
+    whole = last.read_bytes()
+    for length in range(len(whole)):
+        last.write_bytes(whole[:length])
+        sink = FileSink(tmp_path / "whole", 1)
+        copy(installation, sink)
+        sink.close()
+        assert last.read_bytes() == whole
+
+
+def test_file_is_written_by_one_process_at_a_time(client, installation, tmp_path):
+    add_lines(client, "1-0")
+    first, second = FileSink(tmp_path, 1), FileSink(tmp_path, 1)
+    copy(installation, first)
+    add_lines(client, "2-0")
+    waiting = Copier(installation, second)
+    with pytest.raises(Busy):
+        waiting.step()
+    assert waiting.try_step() is None
+    assert [each.kind for each in statuses(installation)] == [""]
+    first.close()
+    assert waiting.try_step() == 1
+    assert lines_of(second, 0) == logged(installation)
+
+
+def test_sink_that_fails_is_told_in_the_status_until_it_works(client, installation, tmp_path):
+    add_lines(client, "1-0")
+    (tmp_path / "file").write_text("in the way")
+    sink = FileSink(tmp_path / "file", 1)
+    copier = Copier(installation, sink)
+    assert copier.try_step() is None
+    [status] = statuses(installation)
+    assert (status.kind, status.cursor) == ("failed", "0-0")
+    assert "file" in status.error and status.lag > 10**9
+    (tmp_path / "file").unlink()
+    assert copier.try_step() == 1
+    assert list(statuses(installation)) == [
+        (sink.name, installation.partition, "1-0", 0, "", "")
+    ]
+
+
+def test_nothing_is_trimmed_that_a_sink_does_not_have(client, installation, tmp_path):
+    slow, fast = FileSink(tmp_path / "slow", 1), FileSink(tmp_path / "fast", 1)
+    Copier(installation, slow).step()
+    add_lines(client, "1-0", "2-0", "3-0")
+    copy(installation, fast)
+    trim = partial(scripts_on(client).trim, 1)
+    trim()
+    assert client.xlen(KEYS.of("A").log) == 3
+    copy(installation, slow)
+    trim()
+    assert [line[0] for line in log_lines(client)] == ["3-0"]
+    for sink in (slow, fast):
+        copy(installation, sink)  # its last line is there, or was trimmed
+    add_lines(client, "4-0", "5-0")
+    copy(installation, fast)
+    trim()
+    assert client.xlen(KEYS.of("A").log) == 2
+    assert forget(installation, slow.name) and not forget(installation, slow.name)
+    trim()
+    assert client.xlen(KEYS.of("A").log) == 1
+    with pytest.raises(GoneBack, match="trimmed up to 4-0"):
+        copy(installation, slow)
+
+
+def test_redis_that_has_gone_back_is_an_alarm_until_it_is_accepted(
+    real_client, worker_of_real, coupons_of_real, make_sink
+):
+    client, installation = real_client, installation_on(real_client)
+    coupons_of_real.register(Registration("A", 3))
+    for user in ("u1", "u2"):
+        coupons_of_real.request("A", user, f"r-{user}")
+    drain(client, worker_of_real)
+    saved = {key: client.dump(key) for key in client.scan_iter()}
+    coupons_of_real.request("A", "u3", "r-u3")
+    drain(client, worker_of_real)
+    sink = make_sink()
+    copy(installation, sink)
+    copied = lines_of(sink, installation.partition)
+    # A failover to a replica that did not have the last decision.
+    client.flushall()
+    for key, dumped in saved.items():
+        client.restore(key, 0, dumped)
+    coupons_of_real.request("A", "u4", "r-u4")
+    drain(client, worker_of_real)
+
+    copier = Copier(installation, sink)
+    for _ in range(2):
+        assert copier.try_step() is None
+    [status] = statuses(installation)
+    assert status.kind == "gone_back" and copied[-1].log_id in status.error
+    assert lines_of(sink, installation.partition) == copied
+
+    lost = lost_lines(installation, sink)
+    assert [(line.user_id, line.decision) for line in lost] == [("u3", "issued")]
+    accept(installation, sink, lost)
+    assert copier.try_step() == 1
+    assert [each.kind for each in statuses(installation)] == [""]
+    assert [line.decision for line in lines_of(sink, installation.partition)[-2:]] == [
+        "gone_back", "issued",
+    ]
+    with queryable(sink, range(installation.partition + 1)) as table:
+        assert list(differences(installation, table)) == []
+        holders = [user for _, user in table.holders(installation.partition, "A")]
+    assert holders == ["u1", "u2", "u4"]
+
+
+def test_redis_that_has_lost_everything_is_an_alarm_until_it_is_accepted(
+    real_client, coupons_of_real, make_sink
+):
+    installation = installation_on(real_client)
+    coupons_of_real.register(Registration("A", 3))
+    sink = make_sink()
+    copy(installation, sink)
+    real_client.flushall()
+    copier = Copier(installation, sink)
+    assert copier.try_step() is None
+    lost = lost_lines(installation, sink)
+    assert [line.decision for line in lost] == ["registered"]
+    accept(installation, sink, lost)
+    coupons_of_real.register(Registration("A", 4))
+    assert copier.try_step() == 1
+    with queryable(sink, range(installation.partition + 1)) as table:
+        assert list(differences(installation, table)) == []
+        assert table.quantity(installation.partition, "A") == 4
+
+
+def test_clock_that_went_back_needs_a_new_ledger(real_client, make_sink):
+    """Redis has lost lines, and has others between those."""
+    installation = installation_on(real_client)
+    add_lines(real_client, "1-0", "5-0", "9-0")
+    sink = make_sink()
+    copy(installation, sink)
+    real_client.delete(KEYS.of("A").log)
+    add_lines(real_client, "1-0", "7-0")
+    with pytest.raises(SinkError, match="start a new ledger"):
+        lost_lines(installation, sink)
+
+
+def foreign_issuance(client, stream):
+    [(log_id, fields)] = client.xrange(stream)
+    client.delete(stream)
+    client.xadd(stream, {"userId": "x"}, id="1-0")
+    client.xadd(stream, fields, id=log_id)
+
+
+@pytest.mark.parametrize("damage, texts", [
+    (lambda data, keys: data.delete(keys.user("A", "u1"), keys.issuances("A")),
+     ["A: 'u1' holds it in the ledger alone, by line L1"]),
+    (lambda data, keys: foreign_issuance(data, keys.issuances("A")),
+     ["A: 'x' holds it in redis alone, by line 1-0"]),
+    (lambda data, keys: data.hset(keys.coupon("A"), "quantity", 7),
+     ["A: quantity is 3 in the ledger, and 7 in redis"]),
+    (lambda data, keys: data.delete(keys.coupon("A")),
+     ["A: quantity is 3 in the ledger, and none in redis",
+      "A: 'u1' holds it in the ledger alone, by line L1"]),
+    (lambda data, keys: data.xdel(keys.log, data.xrange(keys.log)[0][0]),
+     ["line L0 is in the ledger alone"]),
+], ids=["mark", "issuance", "quantity", "coupon", "line"])
+def test_each_difference_is_named(
+    client, coupons, worker, installation, make_sink, damage, texts
+):
+    coupons.register(Registration("A", 3))
+    coupons.request("A", "u1", "r1")
+    coupons.request("A", "u2", "r2")
+    drain(client, worker)
+    operations_on(client).cancel("A", "u2")
+    sink = make_sink()
+    copy(installation, sink)
+    ids = [line.log_id for line in lines_of(sink, installation.partition)]
+    partitions = range(installation.partition + 1)
+    with queryable(sink, partitions) as table:
+        assert list(differences(installation, table)) == []
+        damage(client, KEYS.of("A"))
+        found = list(differences(installation, table))
+    for number, log_id in enumerate(ids):
+        found = [text.replace(log_id, f"L{number}") for text in found]
+    assert found == texts
+
+
+def test_deleted_and_registered_again_is_no_difference(
+    client, coupons, worker, installation, make_sink
+):
+    a_life(client, coupons, worker)
+    operations_on(client).delete("A")
+    coupons.register(Registration("A", 1))
+    coupons.request("A", "u9", "r9")
+    drain(client, worker)
+    sink = make_sink()
+    copy(installation, sink)
+    with queryable(sink, range(installation.partition + 1)) as table:
+        assert list(differences(installation, table)) == []
+        assert [user for _, user in table.holders(installation.partition, "A")] == ["u9"]
+
+
+def test_report_that_is_lost_is_made_again(client, installation, make_sink, monkeypatch):
+    add_lines(client, "1-0")
+    copier = Copier(installation, make_sink())
+    copier.step()
+    add_lines(client, "2-0")
+
+    def fail(*_):
+        raise ConnectionError("lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(copier, "_report", fail)
+        assert copier.try_step() is None
+    assert copier.try_step() == 0
+    assert [each.cursor for each in statuses(installation)] == ["2-0"]
+    assert lines_of(make_sink(), installation.partition) == logged(installation)
+
+
+def test_instants_are_of_today():
+    now = datetime.now(UTC)
+    ms = int(now.timestamp() * 1000)
+    assert json.loads(to_json(Line(0, f"{ms}-0")))["decidedAt"][:10] == now.strftime("%Y-%m-%d")

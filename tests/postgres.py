@@ -58,7 +58,9 @@ class Postgres(Process):
         shutil.rmtree(self.data)
 
     def _answers(self) -> bool:
-        asked = [PROGRAMS / "pg_isready", "-q", "-h", HOST, "-p", str(self.port)]
+        if self.popen.poll() is not None:
+            super().start()  # it refuses to run while sessions of the one that was killed end
+        asked = [PROGRAMS / "pg_isready", "-q", "-h", HOST, "-p", str(self.port), "-U", "tests"]
         return subprocess.run(asked).returncode == 0
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from coupon_service.snapshot import instant, stream_ms
@@ -35,6 +36,17 @@ class Line(NamedTuple):
     expires_at: int | None = None
 
 
+#: The place of the instants in `Line`.
+FIRST_INSTANT = Line._fields.index("opens_at")
+_NAMES = ("partition", "logId", "decidedAt", *_TEXTS, *_NUMBERS, *_INSTANTS)
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+@lru_cache(maxsize=1024)  # many lines are of the same millisecond
+def _instant(ms: int | None) -> str | None:
+    return None if ms is None else instant(ms)
+
+
 def from_log(partition: int, log_id: str, fields: dict[str, str]) -> Line:
     """Make a line of one of coupon-log. What cannot be read in it, because others wrote it, is
     left out."""
@@ -45,15 +57,11 @@ def from_log(partition: int, log_id: str, fields: dict[str, str]) -> Line:
 
 def to_json(line: Line) -> str:
     """Return a line of a file, without its end: a JSON object, instants as RFC 3339."""
-    partition, log_id, *values = line
-    texts, numbers, instants = values[:5], values[5:8], values[8:]
-    return json.dumps({
-        "partition": partition, "logId": log_id, "decidedAt": instant(stream_ms(log_id)),
-        **dict(zip(_TEXTS, texts, strict=True)),
-        **dict(zip(_NUMBERS, numbers, strict=True)),
-        **{name: ms if ms is None else instant(ms)
-           for name, ms in zip(_INSTANTS, instants, strict=True)},
-    }, ensure_ascii=False)
+    values = (
+        line.partition, line.log_id, _instant(stream_ms(line.log_id)), *line[2:FIRST_INSTANT],
+        *map(_instant, line[FIRST_INSTANT:]),
+    )
+    return _encode(dict(zip(_NAMES, values, strict=True)))
 
 
 def from_json(text: str) -> Line:

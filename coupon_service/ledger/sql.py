@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -10,6 +11,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     DateTime,
+    Dialect,
     Index,
     Integer,
     MetaData,
@@ -27,7 +29,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from coupon_service.ledger.errors import SinkError
-from coupon_service.ledger.line import GONE_BACK, Line, parts
+from coupon_service.ledger.line import FIRST_INSTANT, GONE_BACK, Line, parts
 
 T = TypeVar("T")
 
@@ -70,10 +72,17 @@ class SqlSink:
         self.name = URL.create(
             kind, host=url.host, port=url.port, database=url.database
         ).render_as_string()
-        insert: Any = {"postgresql": postgresql, "sqlite": sqlite}[kind].insert(table)
-        self._insert = insert.on_conflict_do_nothing()
-        options = _SILENCE if kind == "postgresql" else {}
-        self._engine = create_engine(url, pool_pre_ping=True, connect_args=options)
+        dialect, options, style = {
+            "postgresql": (postgresql, _SILENCE, "format"), "sqlite": (sqlite, {}, "qmark"),
+        }[kind]
+        self._engine = create_engine(
+            url, pool_pre_ping=True, connect_args=options, paramstyle=style
+        )
+        # Compiled once, and given to the driver as it is, because SQLAlchemy would spend as much on
+        # the values of each row as the database does.
+        insert: Any = dialect.insert(table)
+        self._insert = str(insert.on_conflict_do_nothing().compile(dialect=self._engine.dialect))
+        self._instant = _instants(self._engine.dialect)
         self._created = False
 
     def last(self, partition: int) -> str:
@@ -93,13 +102,21 @@ class SqlSink:
 
     def append(self, partition: int, lines: list[Line]) -> None:
         """Write lines, but for those that are there; committed when this returns."""
-        rows = list(map(_row, lines))
+        rows = [self._row(line) for line in lines]
 
         def write() -> None:
             with self._engine.begin() as connection:
-                connection.execute(self._insert, rows)
+                connection.exec_driver_sql(self._insert, rows)
 
         self._unless_it_fails(write)
+
+    def _row(self, line: Line) -> tuple[Any, ...]:
+        """The values of a row, in the order of the columns, which is that of `Line`."""
+        ms, sequence = parts(line.log_id)
+        return (
+            line.partition, ms, sequence, self._instant(ms), *line[2:FIRST_INSTANT],
+            *map(self._instant, line[FIRST_INSTANT:]),
+        )
 
     def pages(self, partition: int, after: str, size: int) -> Iterator[list[Line]]:
         """Yield the lines of a partition past the id `after`, `size` at a time."""
@@ -189,15 +206,17 @@ _MS, _SEQ = table.c.log_ms, table.c.log_seq
 _ID: Any = tuple_(_MS, _SEQ)
 
 
-def _row(line: Line) -> dict[str, Any]:
-    ms, sequence = parts(line.log_id)
-    row = line._asdict()
-    del row["log_id"]
-    for name in _INSTANTS:
-        if row[name] is not None:
-            row[name] = _EPOCH + timedelta(milliseconds=row[name])
-    return {**row, "log_ms": ms, "log_seq": sequence,
-            "decided_at": _EPOCH + timedelta(milliseconds=ms)}
+def _instants(dialect: Dialect) -> Callable[[Any], Any]:
+    """A function that makes of milliseconds since 1970 what the driver takes. It remembers them,
+    because many lines are of the same millisecond."""
+    kind: Any = _Instant.dialect_impl(dialect)
+    convert = kind.bind_processor(dialect) or (lambda moment: moment)
+
+    @lru_cache(maxsize=1024)
+    def instant(ms: int | None) -> Any:
+        return None if ms is None else convert(_EPOCH + timedelta(milliseconds=ms))
+
+    return instant
 
 
 def _line(row: Row[Any]) -> Line:

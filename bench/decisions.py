@@ -55,7 +55,7 @@ def _decide(peer: Peer, commands: list[list[str]], count: int) -> float:
     with _without_worker(peer):
         peer.register(PLENTY)
         for start in range(0, count, 500):
-            _admit(peer, range(start, min(start + 500, count)))
+            admit(peer, range(start, min(start + 500, count)))
         workers = [
             Process(command, peer.worker.log, **peer.worker.variables).start()
             for command in commands
@@ -74,7 +74,7 @@ def _decide(peer: Peer, commands: list[list[str]], count: int) -> float:
     return rate
 
 
-def _admit(peer: Peer, numbers: range) -> None:
+def admit(peer: Peer, numbers: range) -> None:
     if peer.promises:
         requests = [
             Request(COUPON, f"user{number}", f"request{number:08}") for number in numbers

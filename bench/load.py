@@ -48,7 +48,7 @@ def send(
         AssertionError: a connection broke, or a request was left without an answer.
     """
     processes = {name: process.pid for name, process in peer.processes.items()}
-    before = {name: _cpu_us(pid) for name, pid in processes.items()}
+    before = {name: cpu_us(pid) for name, pid in processes.items()}
     spent = os.times()
     output = subprocess.run(
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s",
@@ -61,7 +61,7 @@ def send(
     assert not told["broken"], (peer.name, told)
     answers = told["requests"]
     assert not count or answers == told["ok"] + told["refused"] == count, (peer.name, told)
-    cpu = {name: (_cpu_us(pid) - before[name]) / answers for name, pid in processes.items()}
+    cpu = {name: (cpu_us(pid) - before[name]) / answers for name, pid in processes.items()}
     cpu["wrk"] = 1e6 * (
         wrk.children_user + wrk.children_system - spent.children_user - spent.children_system
     ) / answers
@@ -71,7 +71,7 @@ def send(
     )
 
 
-def _cpu_us(session: int) -> float:
+def cpu_us(session: int) -> float:
     """CPU time that the processes of a session have used, in microseconds (proc(5))."""
     ticks = 0
     for entry in Path("/proc").glob("[0-9]*"):

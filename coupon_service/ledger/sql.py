@@ -102,7 +102,7 @@ class SqlSink:
 
     def append(self, partition: int, lines: list[Line]) -> None:
         """Write lines, but for those that are there; committed when this returns."""
-        rows = [self._row(line) for line in lines]
+        rows = [self.row(line) for line in lines]
 
         def write() -> None:
             with self._engine.begin() as connection:
@@ -110,8 +110,8 @@ class SqlSink:
 
         self._unless_it_fails(write)
 
-    def _row(self, line: Line) -> tuple[Any, ...]:
-        """The values of a row, in the order of the columns, which is that of `Line`."""
+    def row(self, line: Line) -> tuple[Any, ...]:
+        """Return the values of a row, in the order of the columns, which is that of `Line`."""
         ms, sequence = parts(line.log_id)
         return (
             line.partition, ms, sequence, self._instant(ms), *line[2:FIRST_INSTANT],

@@ -201,6 +201,7 @@ def test_requests_of_one_client_are_limited_where_that_is_chosen(nginx, limited)
         assert (answer.status, body["code"]) == (429, "too_many_requests")
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert answer.headers["Retry-After"] == "1"
+    subprocess.run([*front.command, "-s", "reload"], check=True)
     assert front.call("GET", "/api/coupons/A")[0].status == 200
 
 

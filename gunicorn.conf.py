@@ -14,5 +14,11 @@ if not (_processes.isdecimal() and int(_processes) > 0):
 workers = int(_processes)
 # Compared in docs/performance.md: connections stay open, and waiting blocks none of them.
 worker_class = "coupon_service.web.gunicorn_worker.GunicornWorker"
+# The lines of `--access-logfile -`. Each `name=` becomes a field of a JSON line; the requestId of
+# the answer leads to the line of the decision.
+access_log_format = (
+    '%(t)s remote=%(h)s request="%(r)s" status=%(s)s bytes=%(B)s microseconds=%(D)s '
+    "xRequestId=%({http_x_request_id}e)s requestId=%({coupon.request_id}e)s"
+)
 # It would be opened in the home folder, where two installations meet.
 control_socket_disable = True

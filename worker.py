@@ -11,6 +11,7 @@ from threading import Thread
 
 from redis.exceptions import RedisError
 
+from coupon_service import logs
 from coupon_service.circuit_breaker import Outage
 from coupon_service.config import from_environment
 from coupon_service.errors import ConfigError
@@ -185,13 +186,13 @@ class Crew:
 
 def main() -> None:
     """Run a worker with the settings of the environment until SIGTERM or SIGINT."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # A line is written for each decision: what it does not show is not determined, see
     # "Optimization" in the documentation of logging.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     try:
         config = from_environment()
+        logs.configure(config)
         # A read blocks inside the server, so its reply comes that much later. The loop itself
         # tries again after an error: a retry below it would only delay the answer to a signal.
         timeout = config.redis_timeout + BLOCK_MS / 1000

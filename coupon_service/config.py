@@ -13,6 +13,7 @@ DEFAULT_REDIS_PORT = 6379
 DEFAULT_REDIS_URL = f"redis://localhost:{DEFAULT_REDIS_PORT}/0"
 #: Partitions of a cluster unless another number is set, and the largest number.
 CLUSTER_PARTITIONS, MAX_PARTITIONS = 16, 1024
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 #: Seconds: a hundred years.
 MAX_RETENTION = 100 * 366 * 86_400
 
@@ -57,6 +58,10 @@ class Config:
     ledger: list[str] = field(default_factory=list)
     #: Partitions that this worker serves; empty: all.
     worker_partitions: tuple[int, ...] = ()
+    #: text or json.
+    log_format: str = "text"
+    #: The least level that is logged: DEBUG, INFO, WARNING, ERROR or CRITICAL.
+    log_level: str = "INFO"
 
     @property
     def is_cluster(self) -> bool:
@@ -126,6 +131,12 @@ def _read(env: Env) -> Config:
         replicas=env.int("COUPON_REPLICAS", Config.replicas, validate=validate.Range(0, 100)),
         replicas_timeout=env.float(
             "COUPON_REPLICAS_TIMEOUT", Config.replicas_timeout, validate=validate.Range(min=0.001)
+        ),
+        log_format=env.str(
+            "COUPON_LOG_FORMAT", Config.log_format, validate=validate.OneOf(("text", "json"))
+        ),
+        log_level=env.str(
+            "COUPON_LOG_LEVEL", Config.log_level, validate=validate.OneOf(LOG_LEVELS)
         ),
     )
     if config.replicas and config.replicas_timeout >= config.redis_timeout:

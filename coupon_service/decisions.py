@@ -20,6 +20,7 @@ _FIELDS = {
 }
 
 
+_LINE = "couponId=%s userId=%s requestId=%s decision=%s"
 _ONE_WORD = re.compile(r"[!#-<>-~]+")
 
 
@@ -48,7 +49,7 @@ class Decisions:
                 # Another entry of the batch may be at fault: they were decided together.
                 [verdict] = self._scripts.issue([request])
             if not isinstance(verdict, RedisError):
-                log.info("%s", _line(request, verdict[1]))
+                log.info(_LINE, *_words(request), verdict[1])
             elif is_corrupt_data(verdict):
                 self._dead_letter(entry, str(verdict))
             else:
@@ -93,12 +94,12 @@ def _defect(entry: Entry) -> str | None:
     return None
 
 
-def _line(request: Request, decision: str) -> str:
-    """One decision as key=value; a value that would not read as one word is quoted."""
+def _words(request: Request) -> tuple[str, str, str]:
+    """The three ids for the line; one that would not read as one word is quoted."""
     coupon_id, user_id, request_id, _ = request
     if not _ONE_WORD.fullmatch(user_id + request_id):
         user_id, request_id = _quoted(user_id), _quoted(request_id)
-    return f"couponId={coupon_id} userId={user_id} requestId={request_id} decision={decision}"
+    return coupon_id, user_id, request_id
 
 
 def _quoted(value: str) -> str:

@@ -1,7 +1,9 @@
 """What is in Redis, and whether it agrees with itself."""
 
+import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -189,6 +191,24 @@ def many_issued(client: Redis, count: int) -> None:
             pipeline.xadd(KEYS.issuances("A"), {"userId": f"u{number}"}, id=f"{number}-0")
             if number % 5000 == 0 or number == count:
                 pipeline.execute()
+
+
+def load_format_1(client: Redis) -> None:
+    """Write the data of version 0.1 that tests/data has."""
+    fixture = json.loads((Path(__file__).parent / "data" / "format1.json").read_text())
+    for key, stored in fixture["keys"].items():
+        kind, value = stored["type"], stored["value"]
+        if kind == "string":
+            client.set(key, value)
+        elif kind == "hash":
+            client.hset(key, mapping=value)
+        elif kind == "set":
+            client.sadd(key, *value)
+        else:
+            for entry_id, fields in value:
+                client.xadd(key, fields, id=entry_id)
+        if stored["expiresAtMs"] >= 0:
+            client.pexpireat(key, stored["expiresAtMs"])
 
 
 def everything(client: Redis) -> dict[str, object]:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"keys", "errors"},
     {"config", "topology"},
-    {"connection", "circuit_breaker", "scripts"},
+    {"connection", "circuit_breaker", "scripts", "logs", "web.request_id"},
     {"snapshot", "batching", "stream", "removal", "migration"},
     {"coupons", "decisions"},
     {"installation"},

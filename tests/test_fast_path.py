@@ -46,6 +46,7 @@ def shown(response):
     """All that a client sees, but for random ids and the time that is left."""
     body = re.sub(r'("requestId":)"[\w.]{16}"', r"\1", response.get_data(as_text=True))
     headers = dict(response.headers)
+    headers["X-Request-ID"] = re.sub(r"[\w-]{16}", "made", headers["X-Request-ID"])
     if response.status_code == 409:
         headers["Retry-After"] = bool(headers.get("Retry-After"))
     return response.status, headers, body
@@ -66,6 +67,7 @@ headers = st.fixed_dictionaries(
             ["application/json", "application/json; charset=utf-8", "text/plain", ""]
         ),
         "Idempotency-Key": st.sampled_from(["mine", "other", "not valid", "", "k" * 65]),
+        "X-Request-ID": st.sampled_from(["given", "not usable"]),
         "Origin": st.just("https://shop.example"),
         "X-Forwarded-Prefix": st.just("/app"),
     },

@@ -1,8 +1,5 @@
 """Data that the version before wrote (tests/data/format1.json) is converted and goes on."""
 
-import json
-from pathlib import Path
-
 import pytest
 from redis.exceptions import ConnectionError
 
@@ -21,6 +18,7 @@ from tests.state import (
     drain,
     everything,
     installation_on,
+    load_format_1,
     operations_on,
     worker_on,
 )
@@ -33,20 +31,7 @@ RETENTION = int(Config.retention * 1000)
 def old(client):
     """A server with the data of format 1: PLAIN (issued to u1, u2, p1 and p2; u3 cancelled),
     SUMMER, which expires in 2100 (issued to u1 and u2, p1 and p2 pending), and UNUSED."""
-    fixture = json.loads((Path(__file__).parent / "data" / "format1.json").read_text())
-    for key, stored in fixture["keys"].items():
-        kind, value = stored["type"], stored["value"]
-        if kind == "string":
-            client.set(key, value)
-        elif kind == "hash":
-            client.hset(key, mapping=value)
-        elif kind == "set":
-            client.sadd(key, *value)
-        else:
-            for entry_id, fields in value:
-                client.xadd(key, fields, id=entry_id)
-        if stored["expiresAtMs"] >= 0:
-            client.pexpireat(key, stored["expiresAtMs"])
+    load_format_1(client)
     client.xgroup_create(KEYS.requests, GROUP, id="0")
     client.xreadgroup(GROUP, "dead", {KEYS.requests: ">"}, count=1)
     return client

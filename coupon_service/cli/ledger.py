@@ -1,7 +1,6 @@
 """`flask ledger`: copies of the log outside Redis."""
 
 import json
-import logging
 import signal
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any
 
 import click
 
+from coupon_service import logs
 from coupon_service.cli.terminal import REFUSED, UNAVAILABLE, json_option, open_partitions
 from coupon_service.installation import Installation, Partitions
 from coupon_service.ledger.accept import accept as accept_loss
@@ -38,11 +38,11 @@ def ledger() -> None:
 @ledger.command()
 def follow() -> None:
     """Copy until SIGTERM or SIGINT, and wait through every outage."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     stopping = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     with _opened() as (partitions, sinks):
+        logs.configure(partitions.config)
         # A slow sink, or a partition that is down, must delay no other.
         threads = [
             Thread(target=Copier(installation, sink).run, args=(stopping,))

@@ -69,7 +69,7 @@ def _allow_origins(app: Flask, origins: list[str]) -> None:
                 re.compile(re.escape(origin) + r"\Z") for origin in origins
             ],
         }},
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
         expose_headers=["Location", "Retry-After", "X-Request-ID"],
         methods=["GET", "POST", "DELETE"],
         max_age=600,

@@ -20,6 +20,7 @@ from coupon_service.installation import Partitions
 from coupon_service.web.api import REQUEST_PATH, accepted, load_request
 from coupon_service.web.lean_flask import HEADERS, LeanFlask
 from coupon_service.web.problems import PROBLEM_TYPE, as_problem, unexpected
+from coupon_service.web.request_id import HEADER, note, request_id
 from coupon_service.web.strict_json import encode
 
 if TYPE_CHECKING:
@@ -82,10 +83,11 @@ class FastPath:
                 as_problem(error) if isinstance(error, CouponError) else unexpected()
             )
             mimetype = PROBLEM_TYPE
+        note(environ, body)
         sent = encode(body)
         start_response(_STATUS_LINE[status], [
             *_HEADERS, ("Content-Type", mimetype), ("Content-Length", str(len(sent))),
-            *headers.items(),
+            *headers.items(), (HEADER, request_id(environ)),
         ])
         return [sent]
 

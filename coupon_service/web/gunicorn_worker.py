@@ -4,8 +4,8 @@ import signal
 import sys
 from typing import Any
 
-from gevent import monkey
-from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler
+from gevent import GreenletExit, monkey
+from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
 
 #: Seconds of silence after which a connection is closed, in a request or between two.
 SILENCE = 5.0
@@ -36,6 +36,21 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
                 (b"Connection", b"close"),
             ]
 
+    def handle_one_request(self) -> Any:
+        """Serve a request, and forget the one before: a head that cannot be read has none."""
+        self.environ: Any = None
+        return super().handle_one_request()
+
+    def log_request(self) -> None:
+        """Write the access line; what is wrong with a head that cannot be read is an error."""
+        if self.environ is not None:
+            super().log_request()
+
+    def _log_error(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        """Log as everything else is, where gevent would print."""
+        if not issubclass(kind, GreenletExit):
+            self.server.log.error("a connection fails", exc_info=(kind, error, trace))
+
     def _sendall(self, data: bytes) -> None:
         self.socket.settimeout(SEND_WITHIN)
         for start in range(0, len(data), PART):
@@ -43,9 +58,17 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
         self.socket.settimeout(SILENCE)
 
 
+class Server(PyWSGIServer):  # type: ignore[misc]
+    """Listens for connections; what gevent says of heads that cannot be read is logged too."""
+
+    def __init__(self, *args: Any, log: Any, **options: Any) -> None:
+        super().__init__(*args, log=log, error_log=log, **options)
+
+
 class GunicornWorker(GeventPyWSGIWorker):  # type: ignore[misc]
     """A process of the API: any number of connections, one request at a time on the CPU."""
 
+    server_class = Server
     wsgi_handler = Handler
 
     @classmethod
@@ -65,11 +88,15 @@ class GunicornWorker(GeventPyWSGIWorker):  # type: ignore[misc]
             ):
                 patch()
         # Not before the patch, for they load redis and with it ssl.
+        from coupon_service import logs
+        from coupon_service.config import from_environment
         from coupon_service.errors import ConfigError
         from coupon_service.web.app import create_app
 
         try:
-            create_app()
+            config = from_environment()
+            logs.configure(config, logs.TEXT_WITH_PID, ("gunicorn.error", "gunicorn.access"))
+            create_app(config)
         except ConfigError as error:
             sys.exit(str(error))
 

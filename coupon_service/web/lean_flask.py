@@ -7,6 +7,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter
 
+from coupon_service.web.request_id import HEADER, request_id
 from coupon_service.web.strict_json import MalformedJSON, StrictJSON
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class LeanResponse(Response):
 
     def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:
         """Return the headers, which mostly need no change: a body of bytes has set its length."""
+        self.headers[HEADER] = request_id(environ)
         if (
             "Content-Length" in self.headers and self.status_code not in (204, 304)
             and self.headers.get("Location", "").isascii()

@@ -3,9 +3,11 @@
 import json
 from typing import Any, NoReturn
 
-from flask import Response, current_app
+from flask import Response, current_app, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import BadRequest
+
+from coupon_service.web.request_id import note
 
 
 class MalformedJSON(BadRequest):
@@ -27,8 +29,9 @@ class StrictJSON(DefaultJSONProvider):
 
     def response(self, *args: Any, **kwargs: Any) -> Response:
         """Return the response for the arguments of `jsonify`."""
-        body = encode(self._prepare_response_obj(args, kwargs))
-        return current_app.response_class(body, mimetype=self.mimetype)
+        body = self._prepare_response_obj(args, kwargs)
+        note(request.environ, body)
+        return current_app.response_class(encode(body), mimetype=self.mimetype)
 
 
 def encode(body: Any) -> bytes:

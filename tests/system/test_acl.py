@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from redis import Redis
 
 from coupon_service.cli.coupons import coupons as command
+from coupon_service.cli.ledger import ledger
 from coupon_service.config import Config
 from coupon_service.connection import connect
 from coupon_service.installation import Partitions
@@ -28,8 +29,6 @@ from tests.state import (
     worker_on,
 )
 
-#: What the ledger will need besides.
-TO_COME = {"xsetid"}
 #: What only data of version 0.1, which has no partitions, makes a worker do.
 MIGRATION = {"persist", "pttl", "rename", "srandmember", "srem"}
 
@@ -120,6 +119,7 @@ def everything_that_is_done(server, client, monkeypatch):
     ask("lost")
     owner.xtrim(KEYS.requests, maxlen=0, approximate=False)
     monkeypatch.setenv("REDIS_URL", server.service_url)
+    monkeypatch.setenv("COUPON_LEDGER", f"file:{server.folder}/ledger/")
     found = CliRunner().invoke(command, ["reconcile", "--fix"])
     assert "1 disagreements, 0 left" in found.output
     drain(client, worker)
@@ -139,9 +139,26 @@ def everything_that_is_done(server, client, monkeypatch):
     )
     scripts = installation_on(client, "B").worker_scripts
     scripts.remove_consumer("died")
+    the_log(owner, scripts, monkeypatch)
+
+
+def the_log(owner, scripts, monkeypatch):
+    """Copy and trim it, lose it, accept the loss, and retire the sink."""
+    def flask(*arguments):
+        result = CliRunner().invoke(ledger, arguments)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    flask("copy")
+    name = flask("status").split()[0]
+    assert "0 differences" in flask("verify")
     while scripts.trim(1):
         pass
     assert owner.xlen(KEYS.of("B").log) == 1
+    owner.delete(KEYS.log)
+    flask("accept", name, "--yes")
+    monkeypatch.delenv("COUPON_LEDGER")
+    flask("forget", name)
 
 
 def test_user_of_the_documentation_may_do_what_the_service_does(server, client, monkeypatch):
@@ -154,7 +171,7 @@ def test_no_command_is_allowed_that_is_not_needed(server, client, monkeypatch):
     used = {name.partition("_")[2].partition("|")[0] for name in server.owner.info("commandstats")}
     allowed = commands(rules())
     not_here = MIGRATION if PARTITIONS > 1 else set()
-    assert allowed - used - TO_COME - not_here == set()
+    assert allowed - used - not_here == set()
 
 
 def test_no_other_keys_and_commands_are_allowed(server, client):

@@ -3,12 +3,13 @@
 import json
 import signal
 import socket
+import sys
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.load import Client
-from tests.processes import HOST, gunicorn, wait_until, worker
+from tests.processes import HOST, Process, gunicorn, wait_until, worker
 from tests.state import KEYS, backlog
 
 
@@ -19,17 +20,21 @@ def service(own_server, launch, tmp_path):
     def start(log_format, **variables):
         variables = {"COUPON_LOG_FORMAT": log_format, "WEB_CONCURRENCY": "1", **variables}
         decider = launch(worker(own_server.url, tmp_path / "worker.log", **variables))
+        copier = launch(Process(
+            [sys.executable, "-m", "flask", "ledger", "follow"], tmp_path / "ledger.log",
+            REDIS_URL=own_server.url, COUPON_LEDGER=f"file:{tmp_path}/ledger/", **variables,
+        ).start())
         api, url = gunicorn(
             own_server.url, tmp_path / "web.log", GUNICORN_CMD_ARGS="--access-logfile -",
             **variables,
         )
-        return launch(api), url, decider
+        return launch(api), url, decider, copier
 
     return start
 
 
 def test_every_line_is_json_and_the_access_line_leads_to_the_decision(own_server, service):
-    api, url, decider = service("json")
+    api, url, decider, copier = service("json")
     http = Client(url)
     http.register("A", 1)
     status, headers, accepted = http.call(
@@ -44,15 +49,17 @@ def test_every_line_is_json_and_the_access_line_leads_to_the_decision(own_server
         connection.makefile("rb").read()
     api.signal(signal.SIGHUP)  # the loggers are set up again
     wait_until(lambda: "Worker exiting" in api.output(), "the old process to end")
-    for process in (api, decider):
+    wait_until(copier.output, "the ledger to be copied")
+    for process in (api, decider, copier):
         process.signal(signal.SIGTERM)
         process.wait()
 
-    web, decisions = (
-        [json.loads(line) for line in process.output().splitlines()] for process in (api, decider)
+    web, decisions, copied = (
+        [json.loads(line) for line in process.output().splitlines()]
+        for process in (api, decider, copier)
     )
     assert {"time", "level", "logger", "process", "message"} <= set.intersection(
-        *map(set, web + decisions)
+        *map(set, web + decisions + copied)
     )
     [line] = [line for line in web if line.get("xRequestId") == "mine"]
     assert (line["logger"], line["status"]) == ("gunicorn.access", "200")
@@ -68,7 +75,7 @@ def test_every_line_is_json_and_the_access_line_leads_to_the_decision(own_server
 
 
 def test_lines_of_text_stay_as_they_were_and_the_level_holds_for_all(own_server, service):
-    api, url, decider = service("text", COUPON_LOG_LEVEL="ERROR")
+    api, url, decider, copier = service("text", COUPON_LOG_LEVEL="ERROR")
     http = Client(url)
     http.register("A", 1)
     http.ask("A", "u")
@@ -77,4 +84,4 @@ def test_lines_of_text_stay_as_they_were_and_the_level_holds_for_all(own_server,
     assert http.call("GET", "/B")[0] == 500
     [line] = api.output().splitlines()
     assert " ERROR pid=" in line and "the stored data of B is corrupt" in line
-    assert decider.output() == ""
+    assert decider.output() == copier.output() == ""

@@ -3,6 +3,7 @@
 import json
 from datetime import datetime
 from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
 from coupon_service.snapshot import instant, stream_ms
@@ -39,12 +40,18 @@ class Line(NamedTuple):
 #: The place of the instants in `Line`.
 FIRST_INSTANT = Line._fields.index("opens_at")
 _NAMES = ("partition", "logId", "decidedAt", *_TEXTS, *_NUMBERS, *_INSTANTS)
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+# Filled in, because JSONEncoder takes twice as long for the same.
+_OBJECT = "{" + ", ".join(f'"{name}": %s' for name in _NAMES) + "}"
+_NULL = "null"
 
 
 @lru_cache(maxsize=1024)  # many lines are of the same millisecond
-def _instant(ms: int | None) -> str | None:
-    return None if ms is None else instant(ms)
+def _instant(ms: int | None) -> str:
+    return _NULL if ms is None else f'"{instant(ms)}"'
+
+
+def _text(value: str | None) -> str:
+    return _NULL if value is None else encode_basestring(value)
 
 
 def from_log(partition: int, log_id: str, fields: dict[str, str]) -> Line:
@@ -57,11 +64,11 @@ def from_log(partition: int, log_id: str, fields: dict[str, str]) -> Line:
 
 def to_json(line: Line) -> str:
     """Return a line of a file, without its end: a JSON object, instants as RFC 3339."""
-    values = (
-        line.partition, line.log_id, _instant(stream_ms(line.log_id)), *line[2:FIRST_INSTANT],
-        *map(_instant, line[FIRST_INSTANT:]),
+    numbers = (_NULL if number is None else number for number in line[7:FIRST_INSTANT])
+    return _OBJECT % (
+        line.partition, _text(line.log_id), _instant(stream_ms(line.log_id)),
+        *map(_text, line[2:7]), *numbers, *map(_instant, line[FIRST_INSTANT:]),
     )
-    return _encode(dict(zip(_NAMES, values, strict=True)))
 
 
 def from_json(text: str) -> Line:

@@ -25,11 +25,11 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 
 from coupon_service.ledger.errors import SinkError
-from coupon_service.ledger.line import FIRST_INSTANT, GONE_BACK, Line, parts
+from coupon_service.ledger.line import GONE_BACK, Line, parts
 
 T = TypeVar("T")
 
@@ -58,6 +58,18 @@ table = Table(
     Index("ledger_coupon_user", "coupon_id", "user_id", "log_ms", "log_seq"),
 )
 _INSTANTS = ("opens_at", "closes_at", "expires_at")
+# Rows go to the drivers as they are, because SQLAlchemy would spend as much on the values of each
+# as the database does. COPY, which PostgreSQL has for many rows, knows no ON CONFLICT.
+_COLUMNS = ", ".join(table.columns.keys())
+_INSERT = (
+    f"INSERT INTO ledger ({_COLUMNS}) VALUES ({', '.join('?' * len(table.columns))})"
+    " ON CONFLICT DO NOTHING"
+)
+_CREATE_INCOMING = "CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE ledger) ON COMMIT DELETE ROWS"
+_COPY = f"COPY incoming ({_COLUMNS}) FROM STDIN"
+_INSERT_INCOMING = (
+    f"INSERT INTO ledger ({_COLUMNS}) SELECT {_COLUMNS} FROM incoming ON CONFLICT DO NOTHING"
+)
 
 
 class SqlSink:
@@ -72,17 +84,13 @@ class SqlSink:
         self.name = URL.create(
             kind, host=url.host, port=url.port, database=url.database
         ).render_as_string()
-        dialect, options, style = {
-            "postgresql": (postgresql, _SILENCE, "format"), "sqlite": (sqlite, {}, "qmark"),
-        }[kind]
+        self._is_postgres = kind == "postgresql"
         self._engine = create_engine(
-            url, pool_pre_ping=True, connect_args=options, paramstyle=style
+            url, pool_pre_ping=True, connect_args=_SILENCE if self._is_postgres else {}
         )
-        # Compiled once, and given to the driver as it is, because SQLAlchemy would spend as much on
-        # the values of each row as the database does.
-        insert: Any = dialect.insert(table)
-        self._insert = str(insert.on_conflict_do_nothing().compile(dialect=self._engine.dialect))
         self._instant = _instants(self._engine.dialect)
+        dbapi: Any = self._engine.dialect.dbapi
+        self._driver_error = dbapi.Error
         self._created = False
 
     def last(self, partition: int) -> str:
@@ -106,17 +114,25 @@ class SqlSink:
 
         def write() -> None:
             with self._engine.begin() as connection:
-                connection.exec_driver_sql(self._insert, rows)
+                if not self._is_postgres:
+                    connection.exec_driver_sql(_INSERT, rows)
+                    return
+                cursor: Any = connection.connection.cursor()
+                cursor.execute(_CREATE_INCOMING)
+                with cursor.copy(_COPY) as incoming:
+                    for row in rows:
+                        incoming.write_row(row)
+                cursor.execute(_INSERT_INCOMING)
 
         self._unless_it_fails(write)
 
     def row(self, line: Line) -> tuple[Any, ...]:
         """Return the values of a row, in the order of the columns, which is that of `Line`."""
         ms, sequence = parts(line.log_id)
-        return (
-            line.partition, ms, sequence, self._instant(ms), *line[2:FIRST_INSTANT],
-            *map(self._instant, line[FIRST_INSTANT:]),
-        )
+        rest = line[2:]
+        if rest[-3:] != (None, None, None):
+            rest = (*rest[:-3], *map(self._instant, rest[-3:]))
+        return line.partition, ms, sequence, self._instant(ms), *rest
 
     def pages(self, partition: int, after: str, size: int) -> Iterator[list[Line]]:
         """Yield the lines of a partition past the id `after`, `size` at a time."""
@@ -197,7 +213,7 @@ class SqlSink:
     def _unless_it_fails(self, call: Callable[[], T]) -> T:
         try:
             return call()
-        except (SQLAlchemyError, OverflowError) as error:
+        except (SQLAlchemyError, OverflowError, self._driver_error) as error:
             text = str(getattr(error, "orig", None) or error).partition("\n")[0]
             raise SinkError(f"{self.name}: {text}") from error
 

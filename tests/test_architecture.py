@@ -22,8 +22,9 @@ LAYERS = [
     {"admin.scripts", "admin.csv_export"},
     {"admin.operations", "admin.reconcile"},
     {"admin.scatter_gather", "admin.dead_letters"},
+    {"admin.monitoring"},
     {"web.schemas", "web.auth", "web.strict_json", "web.preflight", "cli.up"},
-    {"web.lean_flask", "web.problems", "cli.terminal"},
+    {"web.lean_flask", "web.problems", "web.health", "cli.terminal"},
     {"cli.dead_letters"},
     {"web.api", "cli.coupons"},
     {"web.admin", "web.fast_path"},
@@ -112,7 +113,7 @@ def test_only_config_reads_the_environment():
 
 
 def test_views_touch_neither_redis_nor_keys():
-    for name in ("web.api", "web.admin", "web.problems"):
+    for name in ("web.api", "web.admin", "web.problems", "web.health"):
         text = modules()[name].read_text()
         assert "redis" not in text and "Keys" not in text
 

@@ -32,6 +32,8 @@ _HOOKS = ("before_request_funcs", "after_request_funcs", "teardown_request_funcs
           "url_value_preprocessors")
 #: Headers of requests that are left to Flask: a body of unknown length, another root.
 _UNUSUAL = ("HTTP_TRANSFER_ENCODING", "HTTP_X_FORWARDED_PREFIX")
+#: What the application itself keeps there.
+EXTENSIONS = {"coupon_service", "coupon_monitoring"}
 
 
 def put_before(app: Any) -> Any:
@@ -53,7 +55,7 @@ def _is_plain(app: Flask) -> bool:
     return (
         getattr(inner, "__func__", None) is Flask.wsgi_app
         and not hooked and not heard and not app.teardown_appcontext_funcs
-        and app.extensions.keys() == {"coupon_service"}
+        and app.extensions.keys() == EXTENSIONS
     )
 
 

@@ -22,7 +22,8 @@ class Keys:
     `coupons` is a sorted set of the ids of the registered coupons, all with score 0; `removals`
     one of couponId to the instant (ms since 1970) from which the coupon is to be removed;
     `format` the number of the data format; `partitions` how many partitions there are, where that
-    is more than one, in each of them; `migrated` what `coupons` becomes, see migration.py.
+    is more than one, in each of them; `migrated` what `coupons` becomes, see migration.py;
+    `decision_times` how long the decisions took that were observed, see admin/decision_times.py.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -35,6 +36,7 @@ class Keys:
         self.requests = f"{prefix}coupon-requests"
         self.dead = f"{prefix}coupon-requests:dead"
         self.log = f"{prefix}coupon-log"
+        self.decision_times = f"{prefix}coupons:decision-times"
 
     def coupon(self, coupon_id: str) -> str:
         """Hash: quantity, the instants (ms since 1970) and the counters of refusals.

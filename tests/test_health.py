@@ -74,8 +74,8 @@ def test_worker_that_is_missing_is_logged_once_and_once_when_it_is_there(app, cl
     http.get("/readyz")
     assert caplog.messages == []
     waits_in_vain(client)
-    for _ in range(2):
-        http.get("/readyz")
+    for path in ("/readyz", "/metrics", "/readyz"):
+        http.get(path, headers={"Authorization": "Bearer secret"})
     [line] = caplog.messages
     assert line.startswith("entries wait and no worker is there backlog=1 oldest=")
     caplog.clear()

@@ -14,7 +14,9 @@ from coupon_service.web import problems
 from coupon_service.web.admin import DeadLetterConverter, admin
 from coupon_service.web.api import CouponIdConverter, UserIdConverter, api
 from coupon_service.web.health import health
+from coupon_service.web.http_counters import http_counters
 from coupon_service.web.lean_flask import LeanFlask
+from coupon_service.web.metrics import installed, metrics
 
 #: Bytes of a request body; the largest valid one is far smaller.
 MAX_BODY = 16 * 1024
@@ -47,8 +49,10 @@ def create_app(config: Config | None = None, client: Redis | None = None) -> Fla
     partitions = Partitions(config, client)
     app.extensions["coupon_service"] = partitions
     app.extensions["coupon_monitoring"] = Monitoring(partitions)
-    for blueprint in (api, admin, health):
+    for blueprint in (api, admin, health, metrics):
         app.register_blueprint(blueprint)
+    if installed():
+        app.http_counters = http_counters(tuple(rule.rule for rule in app.url_map.iter_rules()))
     problems.install(app)
     if config.cors_origins:
         _allow_origins(app, config.cors_origins)

@@ -9,6 +9,7 @@ view in `web/api.py` untouched, so what is wrong with a request is said in one p
 from collections.abc import Iterable
 from http import HTTPStatus
 from io import BytesIO
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, signals
@@ -62,8 +63,9 @@ def _is_plain(app: Flask) -> bool:
 class FastPath:
     """A WSGI application in front of `app`."""
 
-    def __init__(self, app: Flask) -> None:
+    def __init__(self, app: LeanFlask) -> None:
         self._next = app
+        self._counters = app.http_counters
         self._loads = app.json.loads
         self._limit: int = app.config["MAX_CONTENT_LENGTH"]
         self._partitions: Partitions = app.extensions["coupon_service"]
@@ -72,6 +74,7 @@ class FastPath:
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         """Answer, or let Flask answer."""
+        begun = perf_counter_ns()
         asked = self._read(environ)
         if asked is None:
             return self._next(environ, start_response)
@@ -85,6 +88,8 @@ class FastPath:
             )
             mimetype = PROBLEM_TYPE
         sent = encode(body)
+        if self._counters:
+            self._counters.count(REQUEST_PATH, "POST", status, perf_counter_ns() - begun)
         start_response(_STATUS_LINE[status], [
             *_HEADERS, ("Content-Type", mimetype), ("Content-Length", str(len(sent))),
             *headers.items(),

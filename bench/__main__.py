@@ -10,7 +10,18 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import decisions, fast_path, growth, ledger, memory, partitions, removal, requests, sale
+from bench import (
+    decisions,
+    fast_path,
+    growth,
+    ledger,
+    memory,
+    metrics,
+    partitions,
+    removal,
+    requests,
+    sale,
+)
 from bench.load import require_tools
 from bench.peers import PROCESSES, start_all
 from bench.report import Section, goals_table
@@ -52,7 +63,7 @@ def measure(scale: Scale) -> list[Section]:
         finally:
             for peer in peers.values():
                 peer.stop()
-    for alone in (fast_path, partitions, ledger, growth, removal, memory):
+    for alone in (fast_path, metrics, partitions, ledger, growth, removal, memory):
         _say(alone.__name__)
         with tempfile.TemporaryDirectory() as folder:
             sections.append(alone.run(Path(folder), scale))

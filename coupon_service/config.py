@@ -44,6 +44,8 @@ class Config:
     admin_token: str = ""
     #: Origins of pages that may call the API from a browser, or `*` for all.
     cors_origins: list[str] = field(default_factory=list)
+    #: Coupons that have metrics of their own; those of the others are added up.
+    metrics_coupons: int = 100
     #: Number of proxies in front whose X-Forwarded-… headers are believed.
     proxies: int = 0
     #: Entries that a worker decides in one round trip.
@@ -116,6 +118,9 @@ def _read(env: Env) -> Config:
         ),
         cors_origins=_origins(env.list("COUPON_CORS_ORIGINS", [])),
         proxies=env.int("COUPON_PROXIES", Config.proxies, validate=validate.Range(0, 100)),
+        metrics_coupons=env.int(
+            "COUPON_METRICS_COUPONS", Config.metrics_coupons, validate=validate.Range(0, 10_000)
+        ),
         worker_batch=env.int(
             "COUPON_WORKER_BATCH", Config.worker_batch, validate=validate.Range(1, 1000)
         ),

@@ -24,7 +24,8 @@ class Keys:
     `format` the number of the data format; `partitions` how many partitions there are, where that
     is more than one, in each of them; `migrated` what `coupons` becomes, see migration.py;
     `trimmed` the id of the newest line that was trimmed from the log; `ledger` a hash of what the
-    copiers of the log note, see ledger/copier.py.
+    copiers of the log note, see ledger/copier.py;
+    `decision_times` how long the decisions took that were observed, see admin/decision_times.py.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -39,6 +40,7 @@ class Keys:
         self.log = f"{prefix}coupon-log"
         self.trimmed = f"{prefix}coupon-log:trimmed"
         self.ledger = f"{prefix}coupon-log:ledger"
+        self.decision_times = f"{prefix}coupons:decision-times"
 
     def coupon(self, coupon_id: str) -> str:
         """Hash: quantity, the instants (ms since 1970) and the counters of refusals.

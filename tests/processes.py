@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -41,6 +43,15 @@ def free_port() -> int:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
+
+
+def tool(name: str) -> str:
+    """The program of a Debian package; a test that needs it is skipped without, but not in CI."""
+    program = shutil.which(name)
+    if not program and not os.environ.get("CI"):
+        pytest.skip(f"{name} is not installed")
+    assert program, f"{name} is not installed"
+    return program
 
 
 class Process:

@@ -98,7 +98,8 @@ def test_every_route_is_either_public_or_in_this_file(fake_client):
         ("POST", "/api/coupons/register"), ("POST", "/api/coupons/request"),
         ("GET", "/api/coupons/<coupon_id:coupon_id>"),
         ("GET", "/api/coupons/<coupon_id:coupon_id>/users/<user_id:user_id>"),
-        ("GET", "/static/<path:filename>"),
+        ("GET", "/static/<path:filename>"), ("GET", "/healthz"), ("GET", "/readyz"),
+        ("GET", "/metrics"),  # tests/test_metrics.py
     }
     administrative = {
         (method, path.partition("?")[0].replace("/A", "/<coupon_id:coupon_id>")

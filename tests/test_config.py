@@ -24,10 +24,12 @@ def test_environment_is_read(monkeypatch):
     monkeypatch.setenv("COUPON_REDIS_VERIFY", "false")
     monkeypatch.setenv("COUPON_WORKER_BATCH", "7")
     monkeypatch.setenv("COUPON_CLAIM_IDLE_MS", "70")
+    monkeypatch.setenv("COUPON_METRICS_COUPONS", "0")
     monkeypatch.setenv("COUPON_CONSUMER", "worker.1")
     assert from_environment() == Config(
         redis_url="redis://elsewhere:1/2", key_prefix="{0}:", redis_timeout=0.25,
         redis_verify=False, worker_batch=7, claim_idle_ms=70, consumer="worker.1",
+        metrics_coupons=0,
     )
 
 
@@ -52,6 +54,7 @@ def test_dotenv_file_of_the_current_folder_is_read_and_the_environment_goes_firs
     [
         ("COUPON_REDIS_TIMEOUT", "soon"), ("COUPON_REDIS_TIMEOUT", "0"),
         ("COUPON_WORKER_BATCH", "0"), ("COUPON_WORKER_BATCH", "many"),
+        ("COUPON_METRICS_COUPONS", "-1"), ("COUPON_METRICS_COUPONS", "10001"),
         ("COUPON_CLAIM_IDLE_MS", "-1"), ("COUPON_RETENTION", "1e17"),
         ("COUPON_REDIS_CONNECTIONS", "1"), ("COUPON_REDIS_CONNECTIONS", "1000000000"),
         ("COUPON_REDIS_TIMEOUT", "1e300"), ("COUPON_CLAIM_IDLE_MS", "99999999999999999999"),

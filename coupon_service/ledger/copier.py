@@ -24,6 +24,9 @@ IDLE = 0.2
 #: Seconds until a step that failed is tried again.
 PAUSE = 1.0
 
+#: What can keep a sink from being copied, as it is noted.
+KINDS = ("failed", "gone_back")
+
 log = logging.getLogger("ledger")
 
 
@@ -122,8 +125,7 @@ class Copier:
         self._client.xgroup_setid(self._keys.log, self._group, cursor)
 
     def _note(self, error: Exception) -> None:
-        kinds = {GoneBack: "gone_back", Busy: "busy"}
-        kind = kinds.get(type(error), "failed")
+        kind = {Busy: "busy", GoneBack: "gone_back"}.get(type(error), "failed")
         if kind == self._failing:
             return
         self._failing = kind

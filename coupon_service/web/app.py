@@ -6,13 +6,17 @@ from flask import Flask, Response
 from redis import Redis
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from coupon_service.admin.monitoring import Monitoring
 from coupon_service.config import Config, from_environment
 from coupon_service.errors import ConfigError
 from coupon_service.installation import Partitions
 from coupon_service.web import problems
 from coupon_service.web.admin import DeadLetterConverter, admin
 from coupon_service.web.api import CouponIdConverter, UserIdConverter, api
+from coupon_service.web.health import health
+from coupon_service.web.http_counters import http_counters
 from coupon_service.web.lean_flask import LeanFlask
+from coupon_service.web.metrics import installed, metrics
 
 #: Bytes of a request body; the largest valid one is far smaller.
 MAX_BODY = 16 * 1024
@@ -27,7 +31,8 @@ def create_app(config: Config | None = None, client: Redis | None = None) -> Fla
 
     Returns:
         A WSGI application that may be served by any number of processes and threads; its
-        `extensions["coupon_service"]` has the Partitions.
+        `extensions` has the Partitions under "coupon_service", under "coupon_monitoring" what
+        watches them.
 
     Raises:
         ConfigError: a setting cannot be used.
@@ -41,9 +46,13 @@ def create_app(config: Config | None = None, client: Redis | None = None) -> Fla
         coupon_id=CouponIdConverter, user_id=UserIdConverter, dead_letter=DeadLetterConverter
     )
 
-    app.extensions["coupon_service"] = Partitions(config, client)
-    app.register_blueprint(api)
-    app.register_blueprint(admin)
+    partitions = Partitions(config, client)
+    app.extensions["coupon_service"] = partitions
+    app.extensions["coupon_monitoring"] = Monitoring(partitions)
+    for blueprint in (api, admin, health, metrics):
+        app.register_blueprint(blueprint)
+    if installed():
+        app.http_counters = http_counters(tuple(rule.rule for rule in app.url_map.iter_rules()))
     problems.install(app)
     if config.cors_origins:
         _allow_origins(app, config.cors_origins)

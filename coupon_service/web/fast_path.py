@@ -9,6 +9,7 @@ view in `web/api.py` untouched, so what is wrong with a request is said in one p
 from collections.abc import Iterable
 from http import HTTPStatus
 from io import BytesIO
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, signals
@@ -33,6 +34,8 @@ _HOOKS = ("before_request_funcs", "after_request_funcs", "teardown_request_funcs
           "url_value_preprocessors")
 #: Headers of requests that are left to Flask: a body of unknown length, another root.
 _UNUSUAL = ("HTTP_TRANSFER_ENCODING", "HTTP_X_FORWARDED_PREFIX")
+#: What the application itself keeps there.
+EXTENSIONS = {"coupon_service", "coupon_monitoring"}
 
 
 def put_before(app: Any) -> Any:
@@ -54,15 +57,16 @@ def _is_plain(app: Flask) -> bool:
     return (
         getattr(inner, "__func__", None) is Flask.wsgi_app
         and not hooked and not heard and not app.teardown_appcontext_funcs
-        and app.extensions.keys() == {"coupon_service"}
+        and app.extensions.keys() == EXTENSIONS
     )
 
 
 class FastPath:
     """A WSGI application in front of `app`."""
 
-    def __init__(self, app: Flask) -> None:
+    def __init__(self, app: LeanFlask) -> None:
         self._next = app
+        self._counters = app.http_counters
         self._loads = app.json.loads
         self._limit: int = app.config["MAX_CONTENT_LENGTH"]
         self._partitions: Partitions = app.extensions["coupon_service"]
@@ -71,6 +75,7 @@ class FastPath:
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         """Answer, or let Flask answer."""
+        begun = perf_counter_ns()
         asked = self._read(environ)
         if asked is None:
             return self._next(environ, start_response)
@@ -85,6 +90,8 @@ class FastPath:
             mimetype = PROBLEM_TYPE
         note(environ, body)
         sent = encode(body)
+        if self._counters:
+            self._counters.count(REQUEST_PATH, "POST", status, perf_counter_ns() - begun)
         start_response(_STATUS_LINE[status], [
             *_HEADERS, ("Content-Type", mimetype), ("Content-Length", str(len(sent))),
             *headers.items(), (HEADER, request_id(environ)),

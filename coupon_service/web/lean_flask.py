@@ -1,5 +1,7 @@
 """Flask without what this API never needs, for speed: see docs/performance.md."""
 
+from collections.abc import Iterable
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, Response
@@ -8,10 +10,11 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter
 
 from coupon_service.web.request_id import HEADER, request_id
+from coupon_service.web.http_counters import OTHER, HttpCounters
 from coupon_service.web.strict_json import MalformedJSON, StrictJSON
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 #: Sent with every answer that does not say otherwise.
 HEADERS = Headers({
@@ -80,11 +83,33 @@ class LeanResponse(Response):
 
 
 class LeanFlask(Flask):
-    """An application that routes by the path alone."""
+    """An application that routes by the path alone, and counts its answers."""
 
     json_provider_class = StrictJSON
     request_class = LeanRequest
     response_class = LeanResponse
+    #: None: nothing is counted.
+    http_counters: HttpCounters | None = None
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Answer a request. Counted is every answer, those of error handlers included, when its
+        head is ready: the parts of a large one follow as fast as the client reads them."""
+        counters, begun = self.http_counters, perf_counter_ns()
+        if counters is None:
+            return super().__call__(environ, start_response)
+
+        def counted(status: str, *rest: Any) -> Any:
+            # Werkzeug leaves the request there, and Flask in it the rule that has matched.
+            rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
+            counters.count(
+                rule.rule if rule else OTHER, environ["REQUEST_METHOD"], int(status[:3]),
+                perf_counter_ns() - begun,
+            )
+            return start_response(status, *rest)
+
+        return super().__call__(environ, counted)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Bind the routes to the path of a request, whatever host it names."""

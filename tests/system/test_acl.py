@@ -102,6 +102,9 @@ def everything_that_is_done(server, client, monkeypatch):
                  "/A/issuances?userId=issued", "/A/issuances?format=csv"):
         call("GET", f"/coupons{path}")
     call("GET", "/users/issued/coupons")
+    metrics = http.get("/metrics", headers={"Authorization": "Bearer t"})
+    assert 'coupon_decision_seconds_bucket{le="+Inf"' in metrics.text
+    assert http.get("/readyz").json["workers"] == 1
 
     # An entry of another producer that cannot be decided, and a stock that is corrupt meanwhile.
     ask("dead")

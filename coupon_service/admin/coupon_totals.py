@@ -1,0 +1,96 @@
+"""The counters of many coupons for the metrics: each of the active ones, the others added up."""
+
+from heapq import nlargest
+from itertools import chain
+from typing import Any, NamedTuple
+
+from coupon_service.admin.operations import Operations
+from coupon_service.admin.scatter_gather import ask_at_once
+from coupon_service.errors import corrupt_data_of
+from coupon_service.installation import Installation, Partitions
+from coupon_service.snapshot import REFUSALS, stream_ms
+
+#: Lines of the log, and waiting entries, among which the active coupons are looked for.
+LINES = 1000
+#: The most coupons that are added up: more would make a read of the metrics take seconds.
+MAX_OTHERS = 10_000
+#: The counters that are added up.
+COUNTERS = ("quantity", "stock", "issued", "pending")
+
+
+class Totals(NamedTuple):
+    """`registered` counts the coupons, `active` has the snapshots of some, see
+    `snapshot.snapshot`. `others` has COUNTERS and refusals of all others, as a snapshot has; None
+    if there are more than MAX_OTHERS."""
+
+    registered: int
+    active: list[dict[str, Any]]
+    others: dict[str, Any] | None
+
+
+def read_totals(partitions: Partitions, limit: int) -> Totals:
+    """Read the counters of all coupons of the partitions that can be used now.
+
+    Args:
+        limit: for how many at the most the counters are given of each: of all if there are no
+            more, or else of those with the newest lines in the log and the newest entries.
+    """
+    counts = ask_at_once(partitions, _count)
+    registered = sum(filter(None, counts.values()))
+    if registered <= limit:
+        ids = ask_at_once(partitions, lambda each: Operations(each).ids("", limit))
+        chosen = [coupon_id for its in ids.values() for coupon_id in its or ()]
+    else:
+        lines = -(-LINES // partitions.config.partitions)
+        activity = ask_at_once(partitions, lambda each: _activity(each, lines))
+        newest = {coupon: at for its in activity.values() for coupon, at in (its or {}).items()}
+        chosen = nlargest(limit, newest, key=newest.__getitem__)
+    grouped = partitions.by_installation(chosen)
+    read = ask_at_once(
+        partitions, lambda each: Operations(each).snapshots(grouped.get(each, []))
+    )
+    active = [each for its in read.values() for each in its or () if each["state"] != "corrupt"]
+    if registered - len(active) > MAX_OTHERS:
+        return Totals(registered, active, None)
+    added = ask_at_once(partitions, lambda each: _add_up(each, set(grouped.get(each, []))))
+    return Totals(registered, active, _sum([each for each in added.values() if each]))
+
+
+def _count(installation: Installation) -> int:
+    with corrupt_data_of("the list of coupons"), installation.bulkhead:
+        return int(installation.client.zcard(installation.keys.coupons))
+
+
+def _activity(installation: Installation, lines: int) -> dict[str, int]:
+    """Return the instant (ms since 1970) of the newest line or entry of each coupon in these, if it
+    is registered."""
+    client: Any = installation.client
+    keys = installation.keys
+    newest: dict[str, int] = {}
+    with corrupt_data_of("the log"), installation.bulkhead:
+        with client.pipeline(transaction=False) as reads:
+            for stream in (keys.log, keys.requests):
+                reads.xrevrange(stream, count=lines)
+            for line_id, line in chain.from_iterable(reads.execute()):
+                coupon_id = line.get("couponId", "")
+                newest[coupon_id] = max(newest.get(coupon_id, 0), stream_ms(line_id))
+        scores = client.zmscore(keys.coupons, list(newest)) if newest else []
+    found = zip(newest.items(), scores, strict=True)
+    return dict(pair for pair, score in found if score is not None)
+
+
+def _add_up(installation: Installation, without: set[str]) -> dict[str, Any]:
+    operations = Operations(installation)
+    return _sum([
+        _sum([each for each in operations.snapshots(sorted({*page} - without))
+              if each["state"] != "corrupt"])
+        for page in operations.id_pages()
+    ])
+
+
+def _sum(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: sum(part[name] for part in parts) for name in COUNTERS} | {
+        "refusals": {
+            reason: sum(part["refusals"][reason] for part in parts) for reason in REFUSALS
+        },
+    }

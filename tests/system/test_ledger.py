@@ -5,6 +5,7 @@ import random
 import re
 import signal
 import sqlite3
+import statistics
 import subprocess
 import sys
 import time
@@ -35,6 +36,10 @@ DECISIONS = int(os.environ.get("LEDGER_DECISIONS") or 3000)
 KILLS = int(os.environ.get("LEDGER_KILLS") or 12)
 SEED = int(os.environ.get("LEDGER_SEED") or 1)
 
+#: Requests of the sale whose log is trimmed, and seconds for which PostgreSQL is down.
+SALE = int(os.environ.get("LEDGER_SALE") or 3000)
+OUTAGE = float(os.environ.get("LEDGER_OUTAGE") or 1)
+
 needs_postgres = pytest.mark.skipif(postgres.MISSING, reason=postgres.REASON)
 
 
@@ -61,6 +66,15 @@ def admit(server, coupon_id, count, quantity):
         for number in range(count):
             with suppress(SoldOut):
                 coupons.request(coupon_id, f"u{number}", f"r{number}")
+
+
+def rate(server, coupon_id, count=500):
+    """Let 500 users request a coupon; return the decisions a second."""
+    started = time.monotonic()
+    admit(server, coupon_id, count, count)
+    with server.client() as client:
+        wait_until(lambda: not backlog(client), "the decisions")
+    return count / (time.monotonic() - started)
 
 
 def last_ids(server):
@@ -147,8 +161,14 @@ def test_sink_that_is_down_delays_nothing_and_catches_up(
     launch(worker(own_server.url, tmp_path / "worker.log"))
     admit(own_server, "BEFORE", 100, 100)
     wait_until(lambda: has_all(own_server, table), "the table to be filled")
+    before = rate(own_server, "UP")
     own_postgres.stop()
-    admit(own_server, "MEANWHILE", 500, 500)
+    until = time.monotonic() + OUTAGE
+    down = [rate(own_server, "DOWN0")]
+    while time.monotonic() < until:
+        down.append(rate(own_server, f"DOWN{len(down)}"))
+    print(f"\ndecisions/s before {before:.0f}, in the outage {statistics.median(down):.0f}")
+    assert statistics.median(down) > before / 2
     wait_until(lambda: has_all(own_server, file), "the file to go on")
     status = flask_ledger(own_server, [file, table], "status").stdout
     assert re.search(r"postgresql://.* failed: ", status) and "file:" in status
@@ -161,7 +181,7 @@ def test_sink_that_is_down_delays_nothing_and_catches_up(
 
 
 def test_log_stays_small_while_the_ledger_has_everything(own_server, launch, tmp_path):
-    url, keep, count = f"sqlite:///{tmp_path}/ledger.db", 100, 3000
+    url, keep, count = f"sqlite:///{tmp_path}/ledger.db", SALE // 20, SALE
     launch(copier(own_server, tmp_path / "copier.log", url).start())
     launch(worker(own_server.url, tmp_path / "worker.log", COUPON_LOG_KEEP=str(keep)))
     admit(own_server, "A", count, count - 10)
@@ -170,6 +190,7 @@ def test_log_stays_small_while_the_ledger_has_everything(own_server, launch, tmp
         wait_until(lambda: has_all(own_server, url), "the ledger to have all")
         log = KEYS.of("A").log
         wait_until(lambda: client.xlen(log) <= keep, "the log to be trimmed")
+        assert client.memory_usage(log, samples=0) < 200 * keep + 10_000
         ids = [log_id for log_id, _ in log_lines(client)]
     sink = open_sink(url)
     [partition] = [number for number, keys in enumerate(KEYS.all) if keys.log == log]

@@ -1,5 +1,6 @@
 """Real processes for the tests: a server, the API, workers."""
 
+import itertools
 import os
 import shlex
 import shutil
@@ -8,7 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,11 +35,24 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = PATI
         time.sleep(0.01)
 
 
+def _ports() -> Iterator[int]:
+    """Ports that no system gives to connections; other ones in each process of pytest-xdist."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    ports = range(10_000 + 2_500 * process, 12_500 + 2_500 * process)
+    return itertools.chain(ports[os.getpid() % 2_500:], itertools.cycle(ports))
+
+
+_untried = _ports()
+
+
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback interface that nobody listens on, another one each time."""
+    for port in _untried:
+        with socket.socket() as probe:
+            with suppress(OSError):
+                probe.bind((HOST, port))
+                return port
+    raise AssertionError("unreachable: the ports are a cycle")
 
 
 def listens(port: int) -> bool:

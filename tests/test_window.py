@@ -151,7 +151,9 @@ def test_coupon_is_due_to_be_removed_a_retention_after_its_expiry(client, coupon
     assert due_at(client) == {"A": NOW + DAY + RETENTION}
 
 
-@pytest.mark.parametrize("later", [NOW + HOUR, NOW + 9 * DAY, None], ids=["later", "much later", "never"])
+@pytest.mark.parametrize(
+    "later", [NOW + HOUR, NOW + 9 * DAY, None], ids=["later", "much later", "never"]
+)
 def test_change_of_the_expiry_moves_the_removal(client, coupons, later):
     coupons.register(Registration("A", 5, {"expiresAt": NOW + DAY}))
     coupons.register(Registration("A", 5, {"expiresAt": later}))

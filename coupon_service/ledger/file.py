@@ -58,7 +58,7 @@ class FileSink:
                 if is_new:
                     _sync(self._folder)
         except OSError as error:
-            self.close()  # a line may be torn, which is cut off when the sink is locked again
+            self._unlock(partition)  # a line may be torn, which is cut off at the next lock
             raise SinkError(f"{self.name}: {error}") from error
 
     def pages(self, partition: int, after: str, size: int) -> Iterator[list[Line]]:
@@ -72,8 +72,8 @@ class FileSink:
 
     def close(self) -> None:
         """Let another process write."""
-        while self._locks:
-            os.close(self._locks.popitem()[1])
+        for partition in list(self._locks):
+            self._unlock(partition)
 
     def _lines(self, partition: int, after: tuple[int, int]) -> Iterator[Line]:
         first = f"ledger-{_utc_day(after[0])}"
@@ -100,6 +100,10 @@ class FileSink:
             size = _last_line(path)[1]
             if size < path.stat().st_size:
                 os.truncate(path, size)
+
+    def _unlock(self, partition: int) -> None:
+        if partition in self._locks:
+            os.close(self._locks.pop(partition))
 
     def _files(self, partition: int) -> list[Path]:
         day = "[0-9]" * 4 + "-[0-9][0-9]-[0-9][0-9]"

@@ -62,7 +62,7 @@ def listens(port: int) -> bool:
 
 def tool(name: str) -> str:
     """The program of a Debian package; a test that needs it is skipped without, but not in CI."""
-    program = shutil.which(name)
+    program = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
     if not program and not os.environ.get("CI"):
         pytest.skip(f"{name} is not installed")
     assert program, f"{name} is not installed"

@@ -1,5 +1,6 @@
 """The gunicorn worker class of the API: gevent's server, which closes silent connections."""
 
+import os
 import signal
 import sys
 from typing import Any
@@ -65,6 +66,10 @@ class Server(PyWSGIServer):  # type: ignore[misc]
         super().__init__(*args, log=log, error_log=log, **options)
 
 
+def _let_sigterm_through() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
 class GunicornWorker(GeventPyWSGIWorker):  # type: ignore[misc]
     """A process of the API: any number of connections, one request at a time on the CPU."""
 
@@ -87,6 +92,7 @@ class GunicornWorker(GeventPyWSGIWorker):  # type: ignore[misc]
                 monkey.patch_time,  # redis-py sleeps before it tries again
             ):
                 patch()
+            os.register_at_fork(after_in_parent=_let_sigterm_through)
         # Not before the patch, for they load redis and with it ssl.
         from coupon_service import logs
         from coupon_service.config import from_environment
@@ -100,10 +106,16 @@ class GunicornWorker(GeventPyWSGIWorker):  # type: ignore[misc]
         except ConfigError as error:
             sys.exit(str(error))
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Called in the parent, before it forks. A SIGTERM that came before gunicorn has set its
+        own handlers would go to those of the parent, which the process inherits, and be lost."""
+        super().__init__(*args, **kwargs)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
     def init_process(self) -> None:
-        """Serve until a signal. One that comes before gunicorn has set its own handlers would go
-        to those of the parent, which were inherited, and be lost."""
+        """Serve until a signal."""
         signal.signal(signal.SIGTERM, self.handle_exit)
+        _let_sigterm_through()
         super().init_process()
 
     def load_wsgi(self) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import random
 import shlex
 import shutil
 import signal
@@ -39,7 +40,8 @@ def _ports() -> Iterator[int]:
     """Ports that no system gives to connections; other ones in each process of pytest-xdist."""
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
     ports = range(10_000 + 2_500 * process, 12_500 + 2_500 * process)
-    return itertools.chain(ports[os.getpid() % 2_500:], itertools.cycle(ports))
+    # Another run of the tests on this machine begins elsewhere.
+    return itertools.chain(ports[random.SystemRandom().randrange(2_500):], itertools.cycle(ports))
 
 
 _untried = _ports()

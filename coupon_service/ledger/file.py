@@ -45,8 +45,7 @@ class FileSink:
             Busy: another process writes.
         """
         try:
-            self._lock(partition)
-            if parts(lines[0].log_id) <= parts(self.last(partition)):
+            if self._lock(partition) and parts(lines[0].log_id) <= parts(self.last(partition)):
                 raise SinkError(f"{self.name}: another process has written meanwhile")
             for day, of_day in groupby(lines, _day):
                 path = self._folder / f"ledger-{day}{self._suffix(partition)}"
@@ -84,9 +83,10 @@ class FileSink:
                         if text.endswith("\n") and parts((line := from_json(text)).log_id) > after:
                             yield line
 
-    def _lock(self, partition: int) -> None:
+    def _lock(self, partition: int) -> bool:
+        """Lock a partition, and cut off a torn line; return whether it was not locked before."""
         if partition in self._locks:
-            return
+            return False
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"ledger{self._suffix(partition).replace('jsonl', 'lock')}"
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
@@ -100,6 +100,7 @@ class FileSink:
             size = _last_line(path)[1]
             if size < path.stat().st_size:
                 os.truncate(path, size)
+        return True
 
     def _unlock(self, partition: int) -> None:
         if partition in self._locks:

@@ -20,6 +20,7 @@ from coupon_service.ledger.sql import SqlSink
 from coupon_service.ledger.sql import table as ledger_table
 from tests import postgres
 from tests.processes import Process, wait_until
+from tests.sinks import last_id
 from tests.state import KEYS
 
 _COLUMNS = ", ".join(column.name for column in ledger_table.columns)
@@ -79,7 +80,7 @@ def _sinks(folder: Path, lines: list[Line], rounds: int) -> dict[str, list[float
                 urls["postgresql"] = server.database()
             for name, url in urls.items():
                 [sink] = open_sinks(Config(ledger=[url]))
-                sink.last(0)
+                sink.open(0)
                 rates.setdefault(name, []).append(_rate(
                     lambda batch, sink=sink: sink.append(0, batch), lines  # type: ignore[misc]
                 ))
@@ -112,7 +113,7 @@ def _rows(lines: list[Line], url: str) -> list[tuple[Any, ...]]:
     """Make the table, and the rows as a sink makes them."""
     [sink] = open_sinks(Config(ledger=[url]))
     assert isinstance(sink, SqlSink)
-    sink.last(0)
+    sink.open(0)
     rows = list(map(sink.row, lines))
     sink.close()
     return rows
@@ -161,7 +162,7 @@ def _worker_cpu(peer: Peer, count: int, url: str) -> float:
         if url:
             [sink] = open_sinks(Config(ledger=[url]))
             newest = peer.client.xrevrange(KEYS.log, count=1)[0][0]
-            wait_until(lambda: sink.last(0) == newest, "the ledger to have all")
+            wait_until(lambda: last_id(sink, 0) == newest, "the ledger to have all")
             sink.close()
     finally:
         copier.stop()

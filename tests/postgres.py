@@ -53,6 +53,12 @@ class Postgres(Process):
         self._run("createdb", "-h", HOST, "-p", str(self.port), "-U", "tests", name)
         return f"postgresql://tests@{HOST}:{self.port}/{name}"
 
+    def execute(self, url: str, statement: str) -> None:
+        """Run a statement in a database, whose name goes in for `%s`."""
+        database = url.rpartition("/")[2]
+        self._run("psql", "-h", HOST, "-p", str(self.port), "-U", "tests", "-d", database,
+                  "-v", "ON_ERROR_STOP=1", "-c", statement.replace("%s", database))
+
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self.data)

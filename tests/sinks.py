@@ -1,10 +1,12 @@
 """The kinds of sinks that tests of the ledger run on."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from coupon_service.config import Config
+from coupon_service.ledger.errors import SinkError
 from coupon_service.ledger.line import Line
 from coupon_service.ledger.sinks import Sink, open_sinks
 from tests import postgres
@@ -27,6 +29,14 @@ def sink_url(request, tmp_path: Path) -> str:
 def open_sink(url: str) -> Sink:
     [sink] = open_sinks(Config(ledger=[url], partitions=PARTITIONS))
     return sink
+
+
+def last_id(sink: Sink, partition: int) -> str:
+    """The id of the last line; 0-0 while there is none, or no sink yet."""
+    with suppress(SinkError):
+        if last := sink.last(partition):
+            return last.log_id
+    return "0-0"
 
 
 def lines_of(sink: Sink, partition: int) -> list[Line]:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"keys", "errors"},
     {"config", "topology"},
-    {"connection", "circuit_breaker", "scripts", "logs", "web.request_id"},
+    {"connection", "circuit_breaker", "scripts", "logs", "web.request_id", "web.http_head"},
     {"snapshot", "batching", "stream", "removal", "migration"},
     {"coupons", "decisions"},
     {"installation"},

@@ -16,6 +16,7 @@ from coupon_service.ledger.line import Line, from_json, from_log, to_json
 from coupon_service.ledger.status import forget, statuses
 from coupon_service.ledger.verify import differences, queryable
 from coupon_service.scripts import Registration
+from tests import postgres
 from tests.sinks import lines_of, open_sink
 from tests.state import KEYS, drain, installation_on, log_lines, operations_on, scripts_on
 
@@ -59,6 +60,10 @@ def logged(installation):
 def add_lines(client, *ids):
     for log_id in ids:
         client.xadd(KEYS.of("A").log, {"couponId": "A", "decision": "x"}, id=log_id)
+
+
+def lost_of(table):
+    return table.lost_ranges(KEYS.all.index(KEYS.of("A")))
 
 
 def a_life(client, coupons, worker):
@@ -238,9 +243,9 @@ def test_redis_that_has_gone_back_is_an_alarm_until_it_is_accepted(
     assert [line.decision for line in lines_of(sink, installation.partition)[-2:]] == [
         "gone_back", "issued",
     ]
-    with queryable(sink, range(installation.partition + 1)) as table:
+    with queryable(sink, range(installation.partition + 1)) as (table, _):
         assert list(differences(installation, table)) == []
-        holders = [user for _, user in table.holders(installation.partition, "A")]
+        holders = [user for _, user in table.holders(installation.partition, "A", lost_of(table))]
     assert holders == ["u1", "u2", "u4"]
 
 
@@ -259,9 +264,9 @@ def test_redis_that_has_lost_everything_is_an_alarm_until_it_is_accepted(
     accept(installation, sink, lost)
     coupons_of_real.register(Registration("A", 4))
     assert copier.try_step() == 1
-    with queryable(sink, range(installation.partition + 1)) as table:
+    with queryable(sink, range(installation.partition + 1)) as (table, _):
         assert list(differences(installation, table)) == []
-        assert table.quantity(installation.partition, "A") == 4
+        assert table.quantity(installation.partition, "A", lost_of(table)) == 4
 
 
 def test_clock_that_went_back_needs_a_new_ledger(real_client, make_sink):
@@ -276,18 +281,18 @@ def test_clock_that_went_back_needs_a_new_ledger(real_client, make_sink):
         lost_lines(installation, sink)
 
 
-def foreign_issuance(client, stream):
-    [(log_id, fields)] = client.xrange(stream)
-    client.delete(stream)
-    client.xadd(stream, {"userId": "x"}, id="1-0")
-    client.xadd(stream, fields, id=log_id)
+def foreign_issuance(client, keys):
+    [(log_id, fields)] = client.xrange(keys.issuances("A"))
+    client.delete(keys.issuances("A"))
+    client.xadd(keys.issuances("A"), {"userId": "x"}, id=client.xrange(keys.log)[0][0])
+    client.xadd(keys.issuances("A"), fields, id=log_id)
 
 
 @pytest.mark.parametrize("damage, texts", [
     (lambda data, keys: data.delete(keys.user("A", "u1"), keys.issuances("A")),
      ["A: 'u1' holds it in the ledger alone, by line L1"]),
-    (lambda data, keys: foreign_issuance(data, keys.issuances("A")),
-     ["A: 'x' holds it in redis alone, by line 1-0"]),
+    (lambda data, keys: foreign_issuance(data, keys),
+     ["A: 'x' holds it in redis alone, by line L0"]),
     (lambda data, keys: data.hset(keys.coupon("A"), "quantity", 7),
      ["A: quantity is 3 in the ledger, and 7 in redis"]),
     (lambda data, keys: data.delete(keys.coupon("A")),
@@ -308,7 +313,7 @@ def test_each_difference_is_named(
     copy(installation, sink)
     ids = [line.log_id for line in lines_of(sink, installation.partition)]
     partitions = range(installation.partition + 1)
-    with queryable(sink, partitions) as table:
+    with queryable(sink, partitions) as (table, _):
         assert list(differences(installation, table)) == []
         damage(client, KEYS.of("A"))
         found = list(differences(installation, table))
@@ -327,9 +332,10 @@ def test_deleted_and_registered_again_is_no_difference(
     drain(client, worker)
     sink = make_sink()
     copy(installation, sink)
-    with queryable(sink, range(installation.partition + 1)) as table:
+    with queryable(sink, range(installation.partition + 1)) as (table, _):
         assert list(differences(installation, table)) == []
-        assert [user for _, user in table.holders(installation.partition, "A")] == ["u9"]
+        holders = table.holders(installation.partition, "A", lost_of(table))
+        assert [user for _, user in holders] == ["u9"]
 
 
 def test_report_that_is_lost_is_made_again(client, installation, make_sink, monkeypatch):
@@ -353,3 +359,152 @@ def test_instants_are_of_today():
     now = datetime.now(UTC)
     ms = int(now.timestamp() * 1000)
     assert json.loads(to_json(Line(0, f"{ms}-0")))["decidedAt"][:10] == now.strftime("%Y-%m-%d")
+
+
+def found_by_verify(installation, sink):
+    with queryable(sink, range(installation.partition + 1)) as (table, disorder):
+        return [*disorder, *differences(installation, table)]
+
+
+def test_lost_cancellation_leaves_its_issuance(
+    real_client, worker_of_real, coupons_of_real, make_sink
+):
+    client, installation = real_client, installation_on(real_client)
+    coupons_of_real.register(Registration("A", 3))
+    coupons_of_real.request("A", "u1", "r1")
+    drain(client, worker_of_real)
+    saved = {key: client.dump(key) for key in client.scan_iter()}
+    operations_on(client).cancel("A", "u1")
+    sink = make_sink()
+    copy(installation, sink)
+    client.flushall()
+    for key, dumped in saved.items():
+        client.restore(key, 0, dumped)
+    accept(installation, sink, lost_lines(installation, sink))
+    assert lost_lines(installation, sink) == []
+    coupons_of_real.register(Registration("A", 4))
+    copy(installation, sink)
+    assert found_by_verify(installation, sink) == []
+
+
+def test_log_that_gives_the_same_ids_again_is_an_alarm(client, installation, make_sink):
+    """The clock of the new primary is behind, so that ids go on from the last one."""
+    add_lines(client, "1-0", "1-1")
+    copier = Copier(installation, make_sink())
+    assert copier.try_step() == 2
+    log = KEYS.of("A").log
+    client.delete(log)
+    add_lines(client, "1-0")
+    client.xadd(log, {"couponId": "A", "decision": "another"}, id="1-1")
+    client.xadd(log, {"couponId": "A", "decision": "more"}, id="1-2")
+    assert copier.try_step() is None
+    client.delete(KEYS.of("A").ledger)
+    assert copier.try_step() is None
+    assert [each.kind for each in statuses(installation)] == ["gone_back"]
+
+
+def test_ledger_that_turns_up_empty_is_an_alarm(client, installation, tmp_path):
+    add_lines(client, "1-0", "2-0", "3-0")
+    sink = FileSink(tmp_path / "ledger", 1)
+    copy(installation, sink)
+    sink.close()
+    scripts_on(client).trim(1)
+    (tmp_path / "ledger").rename(tmp_path / "away")
+    copier = Copier(installation, FileSink(tmp_path / "ledger", 1))
+    for _ in range(2):
+        assert copier.try_step() is None
+    [status] = statuses(installation)
+    assert (status.cursor, status.kind) == ("3-0", "gone_back") and "empty" in status.error
+    assert forget(installation, sink.name)
+    assert copier.try_step() == 1
+
+
+def test_copier_that_is_behind_another_goes_on_when_the_log_is_trimmed(
+    client, installation, make_sink
+):
+    add_lines(client, "1-0")
+    one, other = Copier(installation, make_sink()), Copier(installation, make_sink())
+    one.try_step()
+    one.sink.close()
+    other.try_step()
+    add_lines(client, "2-0", "3-0")
+    other.try_step()
+    scripts_on(client).trim(1)
+    other.sink.close()
+    assert one.try_step() == 0
+    assert [each.kind for each in statuses(installation)] == [""]
+
+
+def test_note_of_a_copier_that_has_ended_is_taken_back(client, installation, tmp_path):
+    add_lines(client, "1-0")
+    (tmp_path / "ledger").write_text("in the way")
+    ended = Copier(installation, FileSink(tmp_path / "ledger", 1))
+    running = Copier(installation, FileSink(tmp_path / "ledger", 1))
+    ended.try_step()
+    (tmp_path / "ledger").unlink()
+    running.try_step()
+    ended._note(SinkError("it fails"))
+    assert running.try_step() == 0
+    assert [each.kind for each in statuses(installation)] == [""]
+
+
+def test_torn_line_ends_no_reader(client, installation, tmp_path):
+    for name in ("가나", "다라"):
+        client.xadd(KEYS.of("A").log, {"couponId": "A", "userId": name})
+    sink = FileSink(tmp_path, 1)
+    copy(installation, sink)
+    [path] = tmp_path.glob("*.jsonl")
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for length in range(first, len(whole)):
+        path.write_bytes(whole[:length])
+        assert [line.user_id for line in lines_of(sink, 0)] == ["가나"]
+        assert sink.last(0).user_id == "가나"
+
+
+def test_lines_that_are_twice_or_out_of_order_are_found(client, installation, tmp_path):
+    add_lines(client, "1-0", "2-0")
+    sink = FileSink(tmp_path, 1)
+    copy(installation, sink)
+    [path] = tmp_path.glob("*.jsonl")
+    path.write_bytes(path.read_bytes() * 2)
+    assert found_by_verify(installation, sink) == ["line 1-0 comes after 2-0"]
+
+
+def test_exception_that_nobody_expects_ends_no_copier(client, installation, make_sink, caplog):
+    copier = Copier(installation, make_sink())
+    add_lines(client, "253402300800000-0")  # the year 10000
+    assert copier.try_step() is None
+    assert copier.try_step() is None
+    [status] = statuses(installation)
+    assert status.kind == "failed" and len(caplog.records) == 1
+
+
+def test_coupon_that_version_0_1_ended_is_no_difference(
+    client, coupons, worker, installation, make_sink
+):
+    coupons.register(Registration("A", 3))
+    coupons.request("A", "u1", "r1")
+    drain(client, worker)
+    for log_id, line in log_lines(client):  # which wrote no such lines
+        if line["decision"] != "issued":
+            client.xdel(KEYS.of("A").log, log_id)
+    sink = make_sink()
+    copy(installation, sink)
+    client.delete(*client.scan_iter(KEYS.coupon("A") + "*"))
+    assert found_by_verify(installation, sink) == []
+    coupons.register(Registration("A", 3, {}))
+    client.xadd(KEYS.of("A").log, {"couponId": "A:stock"})
+    copy(installation, sink)
+    assert found_by_verify(installation, sink) == []
+
+
+@pytest.mark.skipif(postgres.MISSING, reason=postgres.REASON)
+def test_zone_of_the_database_changes_no_instant(client, coupons, installation, shared_postgres):
+    url = shared_postgres.database()
+    shared_postgres.execute(url, "ALTER DATABASE %s SET timezone = 'Asia/Seoul'")
+    coupons.register(Registration("A", 3, {"closesAt": 253_402_300_799_999}))
+    sink = open_sink(url)
+    copy(installation, sink)
+    assert lines_of(sink, installation.partition) == logged(installation)
+    sink.close()

@@ -1,6 +1,7 @@
 """`flask ledger`, as it is typed, and COUPON_LEDGER."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -87,7 +88,25 @@ def test_loss_is_shown_and_accepted_once(run, a_sale, tmp_path, monkeypatch):
     assert code == 0 and output.count('"decision": "issued"') == 4
     assert run("copy")[0] == 0
     assert run("verify") == (0, f"{name}: 0 differences\n")
-    assert run("accept", name, "--yes") == (0, "")
+    assert run("accept", name, "--yes") == (0, "0 lines are lost\n")
+
+
+def test_sink_that_fails_keeps_no_other_from_being_copied(run, a_sale, tmp_path, monkeypatch):
+    (tmp_path / "in the way").write_text("")
+    good = f"sqlite:///{tmp_path}/ledger.db"
+    monkeypatch.setenv("COUPON_LEDGER", f"file:{tmp_path}/in the way,{good}")
+    code, output = run("copy")
+    assert code == 3 and "in the way" in output
+    monkeypatch.setenv("COUPON_LEDGER", good)
+    assert run("verify") == (0, f"{good}: 0 differences\n")
+
+
+def test_sink_that_is_behind_is_a_difference(run, a_sale, tmp_path, monkeypatch):
+    monkeypatch.setattr("coupon_service.cli.ledger.PATIENCE", 0.1)
+    run("copy")
+    operations_on(a_sale).close("A")
+    code, output = run("verify", f"sqlite:///{tmp_path}/ledger.db")
+    assert code == 1 and "is behind" in output
 
 
 @pytest.mark.parametrize("url, text", [
@@ -110,7 +129,7 @@ def test_ledger_without_its_packages_is_one_clear_line(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sqlalchemy", None)
     with pytest.raises(ConfigError, match=r"pip install 'coupon-service\[ledger\]'"):
         open_sinks(Config(ledger=["sqlite:///x.db"]))
-    assert open_sinks(Config(ledger=["file:x"]))[0].name == "file:x"
+    assert open_sinks(Config(ledger=["file:x"]))[0].name == f"file:{Path.cwd()}/x"
 
 
 def test_no_ledger_is_one_clear_line(run, monkeypatch):

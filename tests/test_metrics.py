@@ -1,5 +1,6 @@
 """GET /metrics: what is read from Redis. tests/test_http_counters.py has the HTTP answers."""
 
+import time
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -222,6 +223,17 @@ def test_decisions_are_counted_once_whichever_process_is_asked(client):
     assert samples.sum("coupon_decision_seconds_count") == 5
     assert samples.sum("coupon_decision_seconds_bucket", le="+Inf") == 5
     assert 0 <= samples.sum("coupon_decision_seconds_sum") < 60
+
+
+def test_lines_that_name_no_entry_end_no_counting(client):
+    log = KEYS.of("A").log
+    client.xadd(log, {"decision": "issued"})
+    client.xadd(log, {"decision": "unknown_coupon", "entryId": ""})
+    client.xadd(log, {"decision": "issued", "entryId": f"{time.time_ns() // 10**6}-0"})
+    assert scrape(client).sum("coupon_decision_seconds_count") == 1
+    client.delete(log)
+    client.xadd(log, {"decision": "issued", "entryId": "1-0"}, id="2-0")
+    assert scrape(client).sum("coupon_decision_seconds_count") == 1
 
 
 def test_time_to_a_decision_is_that_from_the_entry_to_the_line(client):

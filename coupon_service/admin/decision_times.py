@@ -5,6 +5,7 @@ last one, whichever process made that, so that every process shows the same coun
 ever falls but with the data, and neither the worker nor its scripts take part.
 """
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from contextlib import suppress
@@ -22,6 +23,7 @@ BOUNDS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_
 #: so that a read costs no more after a rush.
 PARTS, LINES = 10, 500
 #: What issue.lua can decide; the other lines of the log are of administrators.
+_IS_ID = re.compile(r"\d{1,15}-\d+")
 _DECISIONS = ("issued", "duplicate", "sold_out", "unknown_coupon")
 #: Fields of the hash beside those of the bounds.
 _ABOVE, _SUM_MS, _UP_TO = "above", "sum_ms", "up_to"
@@ -69,14 +71,15 @@ def observe(installation: Installation) -> DecisionTimes:
 def _count(reads: Any, log: str, after: str | None, last: str) -> Counter[str]:
     """Count lines of the log from the id `after` (not itself; None: the first) up to `last`."""
     begin = stream_ms(after or reads.xrange(log, count=1)[0][0])
-    length = (stream_ms(last) - begin) // PARTS + 1
+    length = max((stream_ms(last) - begin) // PARTS + 1, 1)
     cuts = range(begin + length, stream_ms(last) + 1, length)
     starts = [f"({after}" if after else "-", *(f"{cut}-0" for cut in cuts)]
     ends = [*(f"({cut}-0" for cut in cuts), last]
     counted = Counter[str]()
     for start, end in zip(starts, ends, strict=True):
         for line_id, line in reads.xrange(log, start, end, count=LINES):
-            if line.get("decision") in _DECISIONS:
+            # Without an entry it is of another producer, or of a mark that named none.
+            if line.get("decision") in _DECISIONS and _IS_ID.fullmatch(line.get("entryId", "")):
                 took = max(0, stream_ms(line_id) - stream_ms(line["entryId"]))
                 counted[_FIELDS[bisect_left(BOUNDS_MS, took)]] += 1
                 counted[_SUM_MS] += took

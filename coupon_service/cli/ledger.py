@@ -4,12 +4,13 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
 import click
+from redis.exceptions import RedisError
 
 from coupon_service import logs
 from coupon_service.cli.terminal import REFUSED, UNAVAILABLE, json_option, open_partitions
@@ -25,6 +26,8 @@ from coupon_service.ledger.status import statuses
 
 #: Seconds that `verify` waits for the copiers to copy what was logged meanwhile.
 PATIENCE = 10.0
+#: Seconds that a step has to end after a signal; it may be ended anywhere.
+GRACE = 5.0
 
 
 @click.group()
@@ -45,13 +48,15 @@ def follow() -> None:
         logs.configure(partitions.config)
         # A slow sink, or a partition that is down, must delay no other.
         threads = [
-            Thread(target=Copier(installation, sink).run, args=(stopping,))
+            Thread(target=Copier(installation, sink).run, args=(stopping,), daemon=True)
             for sink in sinks for installation in partitions
         ]
         for thread in threads:
             thread.start()
+        stopping.wait()
+        deadline = time.monotonic() + GRACE
         for thread in threads:
-            thread.join()
+            thread.join(max(deadline - time.monotonic(), 0))
 
 
 @ledger.command()
@@ -61,11 +66,23 @@ def copy() -> None:
         ends = {each: _last_id(each) for each in partitions}
         lines = len(sinks) * sum(int(_client(each).xlen(each.keys.log)) for each in partitions)
         with click.progressbar(length=lines, file=sys.stderr) as bar:
-            for sink in sinks:
-                for installation, end in ends.items():
-                    copier = Copier(installation, sink)
-                    while parts(copier.cursor) < parts(end):
-                        bar.update(copier.step())  # fails rather than copying nothing
+            failures = [
+                text for sink in sinks for installation, end in ends.items()
+                if (text := _copy(Copier(installation, sink), end, bar.update))
+            ]
+    for text in failures:
+        click.echo(f"Error: {text}", err=True)
+    sys.exit(UNAVAILABLE if failures else 0)
+
+
+def _copy(copier: Copier, end: str, advance: Callable[[int], object]) -> str:
+    """Copy up to the id `end`; return what it fails with."""
+    try:
+        while parts(copier.cursor) < parts(end) and (copied := copier.step()):
+            advance(copied)
+    except (GoneBack, RedisError, SinkError) as error:
+        return f"{copier.sink.name}{copier.installation.label}: {error}"
+    return ""
 
 
 @ledger.command()
@@ -103,11 +120,13 @@ def accept(name: str) -> None:
     """
     with _opened() as (partitions, sinks):
         sink = _named(sinks, name)
-        for installation in partitions:
-            if lost := lost_lines(installation, sink):
-                for line in lost:
-                    click.echo(to_json(line))
-                accept_loss(installation, sink, lost)
+        lost = {each: lost_lines(each, sink) for each in partitions}
+        for installation, lines in lost.items():
+            for line in lines:
+                click.echo(to_json(line))
+            if lines:
+                accept_loss(installation, sink, lines)
+    click.echo(f"{sum(map(len, lost.values()))} lines are lost", err=True)
 
 
 @ledger.command()
@@ -125,9 +144,11 @@ def verify(name: str | None) -> None:
             found: list[str] = []
             for first in (True, False):
                 # What is moving is a difference once, and not when it has been copied.
-                _wait_for(sink, partitions)
-                with queryable(sink, range(partitions.config.partitions)) as table:
-                    now = [text for each in partitions for text in differences(each, table)]
+                behind = _wait_for(sink, partitions)
+                with queryable(sink, range(partitions.config.partitions)) as (table, now):
+                    now += [f"partition {each.partition} is behind" for each in behind]
+                    for installation in set(partitions) - behind:
+                        now += differences(installation, table)
                 found = [text for text in now if first or text in found]
                 if not found:
                     break
@@ -163,13 +184,20 @@ def _named(sinks: list[Sink], name: str) -> Sink:
     )
 
 
-def _wait_for(sink: Sink, partitions: Partitions) -> None:
-    """Wait until a running copier has copied what is logged now, if it does so in time."""
-    deadline = time.monotonic() + PATIENCE
+def _wait_for(sink: Sink, partitions: Partitions) -> set[Installation]:
+    """Wait until a running copier has copied what is logged now; return the partitions of which it
+    has not, in time."""
+    deadline, behind = time.monotonic() + PATIENCE, set()
     for installation in partitions:
         end = parts(_last_id(installation))
-        while parts(sink.last(installation.partition)) < end and time.monotonic() < deadline:
+        while not (last := sink.last(installation.partition)) or parts(last.log_id) < end:
+            if end == (0, 0):
+                break
+            if time.monotonic() > deadline:
+                behind.add(installation)
+                break
             time.sleep(0.1)
+    return behind
 
 
 def _last_id(installation: Installation) -> str:

@@ -17,7 +17,11 @@ def lost_lines(installation: Installation, sink: Sink) -> list[Line]:
         SinkError: the sink cannot, or Redis has lines between those, which the sink has not.
     """
     partition, client = installation.partition, _client(installation)
-    cursor = sink.last(partition)
+    last = sink.last(partition)
+    accepted = client.hget(installation.keys.ledger, f"accepted:{sink.name}") or "0-0"
+    if not last or last.log_id == accepted:
+        return []
+    cursor = last.log_id
     known = client.xrevrange(installation.keys.log, cursor, "-", count=1)
     if known:
         common = known[0][0]
@@ -28,7 +32,10 @@ def lost_lines(installation: Installation, sink: Sink) -> list[Line]:
             )
     else:
         common = client.get(installation.keys.trimmed) or "0-0"
-    return [line for page in sink.pages(partition, common, BATCH) for line in page]
+        if parts(common) > parts(cursor):
+            raise SinkError(f"{sink.name}: the log was trimmed past its end: start a new ledger")
+    after = max(common, accepted, key=parts)  # what was lost before is accepted
+    return [line for page in sink.pages(partition, after, BATCH) for line in page]
 
 
 def accept(installation: Installation, sink: Sink, lost: list[Line]) -> None:

@@ -7,6 +7,7 @@ the log, so that nothing is trimmed which it does not have.
 
 import json
 import logging
+from contextlib import suppress
 from threading import Event
 from typing import Any
 
@@ -14,7 +15,7 @@ from redis.exceptions import RedisError
 
 from coupon_service.installation import Installation
 from coupon_service.ledger.errors import Busy, GoneBack, SinkError
-from coupon_service.ledger.line import from_log, parts
+from coupon_service.ledger.line import Line, from_log, parts
 from coupon_service.ledger.sinks import Sink
 
 #: Lines that are copied in one step.
@@ -41,15 +42,16 @@ class Copier:
         self._partition = installation.partition
         self._group = group_of(sink.name)
         self._label = f"sink={sink.name}{installation.label}"
-        #: None: the sink has to be asked.
-        self._cursor: str | None = None
+        #: The last line that the sink has, or None; asked for unless `_is_known`.
+        self._last: Line | None = None
+        self._is_known = False
         #: The kind of failure of the last step; empty if it did not fail, None before the first.
         self._failing: str | None = None
 
     @property
     def cursor(self) -> str:
         """The id of the last line that the sink has, as far as that is known."""
-        return self._cursor or "0-0"
+        return self._last.log_id if self._last else "0-0"
 
     def run(self, stopping: Event) -> None:
         """Copy until `stopping` is set; wait through every failure of Redis and of the sink."""
@@ -65,14 +67,12 @@ class Copier:
         once and told to Redis."""
         try:
             copied = self.step()
-            if self._failing != "":
-                self._client.hdel(self._keys.ledger, f"error:{self.sink.name}")
-        except (GoneBack, RedisError, SinkError) as error:
-            self._cursor = None
+        except Exception as error:  # a defect must not end the thread that nobody looks at
+            self._is_known = False
             self._note(error)
             return None
         if self._failing != "":
-            log.info("ledger is copied %s cursor=%s", self._label, self._cursor)
+            log.info("ledger is copied %s cursor=%s", self._label, self.cursor)
             self._failing = ""
         return copied
 
@@ -83,60 +83,85 @@ class Copier:
             How many were copied.
 
         Raises:
-            GoneBack: Redis lacks lines that the sink has, or the log was trimmed before the sink
-                had them.
+            GoneBack: Redis lacks lines that the sink has, or has others in their place; or the log
+                was trimmed before the sink had them.
             redis.exceptions.RedisError, SinkError: nothing was copied, or it was not reported.
         """
-        if self._cursor is None:
-            self._join()
-            cursor = self.sink.last(self._partition)
-            self._read(cursor)
-            self._report(cursor)
-            self._cursor = cursor
-        entries = self._read(self._cursor)
+        if self._is_known:
+            try:
+                entries = self._read()
+            except GoneBack:  # or another copier is ahead, and what it has copied was trimmed
+                self._is_known = False
+        if not self._is_known:
+            self._begin()
+            entries = self._read()
         if not entries:
             return 0
         lines = [from_log(self._partition, log_id, fields) for log_id, fields in entries]
         self.sink.append(self._partition, lines)
-        self._cursor = lines[-1].log_id
-        self._report(self._cursor)
+        self._last = lines[-1]
+        self._report()
         return len(lines)
 
-    def _read(self, cursor: str) -> list[tuple[str, dict[str, str]]]:
-        """Return the lines past the cursor, if that is where the sink and the log agree."""
+    def _begin(self) -> None:
+        """Ask the sink how far it is, and report that."""
+        before = self._join()
+        self.sink.open(self._partition)
+        self._last = self.sink.last(self._partition)
+        if not self._last and before != "0-0" and self._client.exists(self._keys.trimmed):
+            raise GoneBack(
+                f"the ledger is empty, and was at {before}: bring it back, or begin anew after "
+                "`flask ledger forget`"
+            )
+        self._read()
+        self._report()
+        self._is_known = True
+
+    def _read(self) -> list[tuple[str, dict[str, str]]]:
+        """Return the lines past the cursor, if the sink and the log agree there."""
+        name, cursor = self.sink.name, self.cursor
         with self._client.pipeline(transaction=False) as reads:
             reads.xrange(self._keys.log, f"({cursor}", "+", count=BATCH)
             reads.xrange(self._keys.log, cursor, cursor)
             reads.get(self._keys.trimmed)
-            reads.hget(self._keys.ledger, f"accepted:{self.sink.name}")
-            entries, at_cursor, trimmed, accepted = reads.execute()
-        if not at_cursor and cursor not in ("0-0", trimmed, accepted):
+            reads.hmget(self._keys.ledger, f"accepted:{name}", f"error:{name}")
+            entries, found, trimmed, (accepted, noted) = reads.execute()
+        if found:
+            agrees = from_log(self._partition, *found[0]) == self._last
+        else:
+            agrees = cursor in ("0-0", trimmed, accepted)
+        if not agrees:
             raise GoneBack(_said(cursor, trimmed))
-        found: list[tuple[str, dict[str, str]]] = entries
-        return found
+        if noted and self._is_known:  # by a copier that has ended since
+            self._report()
+        return list(entries)
 
-    def _join(self) -> None:
-        """Hold all lines back, also while the sink cannot be used yet. The group is made where it
-        is missing alone, because a server that is out of memory makes none."""
-        if self.sink.name not in reported(self.installation):
+    def _join(self) -> str:
+        """Hold back all lines that the sink has not reported, also while it cannot be used; return
+        what it has. The group is made where it is missing alone, because a server that is out of
+        memory makes none."""
+        before = reported(self.installation).get(self.sink.name)
+        if before is None:
             self._client.xgroup_create(self._keys.log, self._group, "0", mkstream=True)
+        return before or "0-0"
 
-    def _report(self, cursor: str) -> None:
-        self._client.xgroup_setid(self._keys.log, self._group, cursor)
+    def _report(self) -> None:
+        with self._client.pipeline(transaction=False) as writes:
+            writes.xgroup_setid(self._keys.log, self._group, self.cursor)
+            writes.hdel(self._keys.ledger, f"error:{self.sink.name}")
+            writes.execute()
 
     def _note(self, error: Exception) -> None:
         kind = {Busy: "busy", GoneBack: "gone_back"}.get(type(error), "failed")
-        if kind == self._failing:
-            return
-        self._failing = kind
-        log.error("ledger is not copied %s error=%s", self._label, error)
+        if kind != self._failing:
+            is_defect = not isinstance(error, (GoneBack, RedisError, SinkError))
+            log.error("ledger is not copied %s error=%s", self._label, error, exc_info=is_defect)
+            self._failing = kind
         if kind == "busy":
             return  # it is copied, by another process
-        try:
+        with suppress(RedisError):  # each time, because another copier may have taken it back
             noted = {"kind": kind, "error": str(error)}
             self._client.hset(self._keys.ledger, f"error:{self.sink.name}", json.dumps(noted))
-        except RedisError:
-            self._failing = None  # it is noted as soon as Redis takes it
 
 
 def group_of(name: str) -> str:
@@ -163,5 +188,5 @@ def reported(installation: Installation) -> dict[str, str]:
 def _said(cursor: str, trimmed: str | None) -> str:
     if trimmed and parts(trimmed) > parts(cursor):
         return f"the log was trimmed up to {trimmed}, and the ledger ends at {cursor}"
-    return (f"redis has gone back: the ledger ends at {cursor}, which redis does not have; see "
-            "`flask ledger accept`")
+    return (f"redis has gone back: it does not have the line {cursor}, with which the ledger ends; "
+            "see `flask ledger accept`")

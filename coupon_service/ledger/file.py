@@ -18,8 +18,8 @@ class FileSink:
     """Lines in `folder`, in the order of their ids; created if missing.
 
     Each partition has files of its own, `ledger-2026-11-23.jsonl`, or `ledger-2026-11-23.3.jsonl`
-    where there are several, and one process at a time that writes them, from its first line until
-    it closes the sink or fails. Every method raises `SinkError`.
+    where there are several, and one process at a time that writes them: from `open` until it closes
+    the sink or fails. Every method raises `SinkError`.
     """
 
     def __init__(self, folder: Path, partitions: int) -> None:
@@ -28,25 +28,40 @@ class FileSink:
         self._several = partitions > 1
         self._locks: dict[int, int] = {}
 
-    def last(self, partition: int) -> str:
-        """Return the id of the last whole line of a partition, 0-0 if there is none."""
+    def open(self, partition: int) -> None:
+        """Lock a partition, cut off a line that a crash has torn, and let what is left be on the
+        disk.
+
+        Raises:
+            Busy: another process has locked it.
+        """
+        if partition in self._locks:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock(partition)
+            for path in self._files(partition)[-1:]:
+                with path.open("r+b") as file:
+                    file.truncate(_last_line(path)[1])
+                    os.fsync(file.fileno())
+            _sync(self._folder)
+        except OSError as error:
+            raise SinkError(f"{self.name}: {error}") from error
+
+    def last(self, partition: int) -> Line | None:
+        """Return the last whole line of a partition, if there is one."""
         try:
             for path in reversed(self._files(partition)):
                 if line := _last_line(path)[0]:
-                    return from_json(line).log_id
+                    return from_json(line.decode())
         except (OSError, LookupError, TypeError, ValueError) as error:
             raise SinkError(f"{self.name}: {error}") from error
-        return "0-0"
+        return None
 
     def append(self, partition: int, lines: list[Line]) -> None:
-        """Write lines whose ids follow the last one; they are on the disk when this returns.
-
-        Raises:
-            Busy: another process writes.
-        """
+        """Write lines whose ids follow the last one, to a partition that is open; they are on the
+        disk when this returns."""
         try:
-            if self._lock(partition) and parts(lines[0].log_id) <= parts(self.last(partition)):
-                raise SinkError(f"{self.name}: another process has written meanwhile")
             for day, of_day in groupby(lines, _day):
                 path = self._folder / f"ledger-{day}{self._suffix(partition)}"
                 is_new = not path.exists()
@@ -57,7 +72,7 @@ class FileSink:
                 if is_new:
                     _sync(self._folder)
         except OSError as error:
-            self._unlock(partition)  # a line may be torn, which is cut off at the next lock
+            self._unlock(partition)  # a line may be torn, which is cut off when it is opened again
             raise SinkError(f"{self.name}: {error}") from error
 
     def pages(self, partition: int, after: str, size: int) -> Iterator[list[Line]]:
@@ -78,16 +93,14 @@ class FileSink:
         first = f"ledger-{_utc_day(after[0])}"
         for path in self._files(partition):
             if path.name >= first:
-                with path.open(encoding="utf-8") as file:
-                    for text in file:
-                        if text.endswith("\n") and parts((line := from_json(text)).log_id) > after:
+                with path.open("rb") as file:
+                    for raw in file:  # the last may be torn, also within a character
+                        if raw.endswith(b"\n") and parts(
+                            (line := from_json(raw.decode())).log_id
+                        ) > after:
                             yield line
 
-    def _lock(self, partition: int) -> bool:
-        """Lock a partition, and cut off a torn line; return whether it was not locked before."""
-        if partition in self._locks:
-            return False
-        self._folder.mkdir(parents=True, exist_ok=True)
+    def _lock(self, partition: int) -> None:
         path = self._folder / f"ledger{self._suffix(partition).replace('jsonl', 'lock')}"
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
         try:
@@ -96,11 +109,6 @@ class FileSink:
             os.close(descriptor)
             raise Busy(f"{self.name}: another process writes it") from None
         self._locks[partition] = descriptor
-        for path in self._files(partition)[-1:]:
-            size = _last_line(path)[1]
-            if size < path.stat().st_size:
-                os.truncate(path, size)
-        return True
 
     def _unlock(self, partition: int) -> None:
         if partition in self._locks:
@@ -114,7 +122,7 @@ class FileSink:
         return f".{partition}.jsonl" if self._several else ".jsonl"
 
 
-def _last_line(path: Path) -> tuple[str, int]:
+def _last_line(path: Path) -> tuple[bytes, int]:
     """The last line that was written to its end, and the bytes up to there."""
     with path.open("rb") as file:
         end = start = file.seek(0, os.SEEK_END)
@@ -124,7 +132,7 @@ def _last_line(path: Path) -> tuple[str, int]:
             file.seek(start)
             tail = file.read(stop - start) + tail
     whole = tail[:tail.rfind(b"\n") + 1]
-    return whole[:-1].rpartition(b"\n")[2].decode(), end - len(tail) + len(whole)
+    return whole[:-1].rpartition(b"\n")[2], end - len(tail) + len(whole)
 
 
 def _day(line: Line) -> str:

@@ -12,6 +12,8 @@ from coupon_service.snapshot import instant, stream_ms
 _TEXTS = ("decision", "couponId", "userId", "requestId", "entryId")
 _NUMBERS = ("quantity", "issued", "pending")
 _INSTANTS = ("opensAt", "closesAt", "expiresAt")
+#: Characters that are kept of a text; no id that the service writes has so many.
+LONGEST = 300
 #: The decision of the line that a ledger has where Redis has gone back; see `accept`.
 GONE_BACK = "gone_back"
 
@@ -93,10 +95,11 @@ def parts(log_id: str) -> tuple[int, int]:
 
 
 def _readable(text: str | None) -> str | None:
-    """The text as any sink can store it: no lone surrogates, and no NUL."""
-    if text is None or text.isprintable():
+    """The text as any sink can store it: no lone surrogates, no NUL, and not too long for an
+    index; ids are shorter."""
+    if text is None or len(text) <= LONGEST and text.isprintable():
         return text
-    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    return text[:LONGEST].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def _number(text: str | None) -> int | None:

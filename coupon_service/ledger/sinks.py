@@ -16,8 +16,12 @@ class Sink(Protocol):
     #: Tells the ledgers of an installation from one another; without a password.
     name: str
 
-    def last(self, partition: int) -> str:
-        """Return the id of the last line of a partition, 0-0 if there is none."""
+    def open(self, partition: int) -> None:
+        """Make it ready for lines of a partition; raises `Busy` while another process may write
+        them, if only one can."""
+
+    def last(self, partition: int) -> Line | None:
+        """Return the last line of a partition, if there is one."""
 
     def append(self, partition: int, lines: list[Line]) -> None:
         """Keep lines whose ids follow the last one; they are safe when this returns."""
@@ -45,7 +49,8 @@ def open_sinks(config: Config) -> list[Sink]:
 def _open(url: str, partitions: int) -> Sink:
     scheme, _, rest = url.partition(":")
     if scheme == "file" and rest.strip("/"):
-        return FileSink(Path(f"/{rest.lstrip('/')}" if rest.startswith("//") else rest), partitions)
+        folder = Path(f"/{rest.lstrip('/')}" if rest.startswith("//") else rest)
+        return FileSink(folder.absolute(), partitions)
     try:
         from sqlalchemy import make_url
         from sqlalchemy.exc import ArgumentError

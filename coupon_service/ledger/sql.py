@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     cast,
     create_engine,
+    event,
     literal,
     not_,
     select,
@@ -38,6 +39,8 @@ FETCHED = 1000
 #: Seconds, or milliseconds where the name says so, after which a silent server is given up.
 _SILENCE = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2,
             "keepalives_count": 3, "tcp_user_timeout": 10_000}
+#: The same for a server that is there and does not get on; instants are read as they were written.
+_SESSION = "-c lock_timeout=5s -c statement_timeout=30s -c timezone=UTC"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Instant = DateTime(timezone=True)
 
@@ -85,34 +88,30 @@ class SqlSink:
             kind, host=url.host, port=url.port, database=url.database
         ).render_as_string()
         self._is_postgres = kind == "postgresql"
-        self._engine = create_engine(
-            url, pool_pre_ping=True, connect_args=_SILENCE if self._is_postgres else {}
-        )
+        options: dict[str, Any] = {}
+        if self._is_postgres:
+            options = {**_SILENCE, "options": f"{url.query.get('options', '')} {_SESSION}"}
+        self._engine = create_engine(url, pool_pre_ping=True, connect_args=options)
+        if not self._is_postgres:
+            event.listen(self._engine, "connect", _let_others_read)
         self._instant = _instants(self._engine.dialect)
         dbapi: Any = self._engine.dialect.dbapi
         self._driver_error = dbapi.Error
-        self._created = False
 
-    def last(self, partition: int) -> str:
-        """Return the id of the last line of a partition, 0-0 if there is none."""
-        newest = select(table.c.log_ms, table.c.log_seq).where(table.c.partition == partition)
-        newest = newest.order_by(table.c.log_ms.desc(), table.c.log_seq.desc()).limit(1)
+    def open(self, partition: int) -> None:
+        """Make the table if it is missing."""
+        self._unless_it_fails(lambda: table.metadata.create_all(self._engine))
 
-        def read() -> str:
-            if not self._created:
-                table.metadata.create_all(self._engine)
-                self._created = True
-            with self._engine.connect() as connection:
-                row = connection.execute(newest).first()
-            return f"{row.log_ms}-{row.log_seq}" if row else "0-0"
-
-        return self._unless_it_fails(read)
+    def last(self, partition: int) -> Line | None:
+        """Return the last line of a partition, if there is one."""
+        query = select(table).where(table.c.partition == partition)
+        rows = list(self._rows(query.order_by(_MS.desc(), _SEQ.desc()).limit(1)))
+        return _line(rows[0]) if rows else None
 
     def append(self, partition: int, lines: list[Line]) -> None:
         """Write lines, but for those that are there; committed when this returns."""
-        rows = [self.row(line) for line in lines]
-
         def write() -> None:
+            rows = [self.row(line) for line in lines]
             with self._engine.begin() as connection:
                 if not self._is_postgres:
                     connection.exec_driver_sql(_INSERT, rows)
@@ -151,27 +150,36 @@ class SqlSink:
         ).distinct().order_by(table.c.coupon_id).limit(size)
         return [row.coupon_id for row in self._rows(query)]
 
-    def quantity(self, partition: int, coupon_id: str) -> int | None:
+    def lost_ranges(self, partition: int) -> list[Any]:
+        """Return, of each loss that was accepted, the id before the lines and that of the last."""
+        markers = select(table).where(
+            table.c.partition == partition, table.c.decision == GONE_BACK
+        )
+        return [(parts(row.entry_id), (row.log_ms, row.log_seq)) for row in self._rows(markers)]
+
+    def quantity(self, partition: int, coupon_id: str, lost: list[Any]) -> int | None:
         """Return the quantity of a coupon as it was registered or changed last; None if the
         ledger does not have it, or the coupon was deleted since."""
         query = select(table).where(
-            *self._of(partition, coupon_id),
+            *_of(table, partition, coupon_id, lost),
             table.c.decision.in_(("registered", "changed", "deleted")),
         ).order_by(_MS.desc(), _SEQ.desc()).limit(1)
         row = next(iter(self._rows(query)), None)
         return row.quantity if row else None
 
-    def holders(self, partition: int, coupon_id: str) -> Iterator[tuple[str, str]]:
+    def holders(
+        self, partition: int, coupon_id: str, lost: list[Any]
+    ) -> Iterator[tuple[str, str]]:
         """Yield log id and userId of each issuance that was not cancelled, of a coupon that was not
         deleted since, in order."""
-        its = self._of(partition, coupon_id)
+        its = _of(table, partition, coupon_id, lost)
         cancelled = table.alias("cancelled")
         query = select(table.c.log_ms, table.c.log_seq, table.c.user_id).where(
             *its,
             table.c.decision == "issued",
             _ID > tuple_(*parts(self._deleted(its))),
             ~select(literal(1)).where(
-                cancelled.c.coupon_id == table.c.coupon_id,
+                *_of(cancelled, partition, coupon_id, lost),
                 cancelled.c.user_id == table.c.user_id,
                 cancelled.c.decision == "cancelled",
                 cancelled.c.entry_id == cast(_MS, Text) + "-" + cast(_SEQ, Text),
@@ -183,17 +191,6 @@ class SqlSink:
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
-
-    def _of(self, partition: int, coupon_id: str) -> list[ColumnElement[bool]]:
-        """The conditions of the lines of a coupon, without those that Redis has lost."""
-        markers = select(table).where(
-            table.c.partition == partition, table.c.decision == GONE_BACK
-        )
-        lost = [
-            (_ID > tuple_(*parts(row.entry_id))) & (_ID <= tuple_(row.log_ms, row.log_seq))
-            for row in self._rows(markers)
-        ]
-        return [table.c.partition == partition, table.c.coupon_id == coupon_id, *map(not_, lost)]
 
     def _deleted(self, its: list[ColumnElement[bool]]) -> str:
         query = select(table).where(*its, table.c.decision == "deleted")
@@ -222,6 +219,22 @@ _MS, _SEQ = table.c.log_ms, table.c.log_seq
 _ID: Any = tuple_(_MS, _SEQ)
 
 
+def _of(
+    lines: Any, partition: int, coupon_id: str, lost: list[Any]
+) -> list[ColumnElement[bool]]:
+    """The conditions of the lines of a coupon, without those that Redis has lost."""
+    log_id: Any = tuple_(lines.c.log_ms, lines.c.log_seq)
+    return [
+        lines.c.partition == partition, lines.c.coupon_id == coupon_id,
+        *(not_((log_id > tuple_(*after)) & (log_id <= tuple_(*last))) for after, last in lost),
+    ]
+
+
+def _let_others_read(connection: Any, _record: Any) -> None:
+    """Let a process read a SQLite file while another writes it."""
+    connection.execute("PRAGMA journal_mode=WAL")
+
+
 def _instants(dialect: Dialect) -> Callable[[Any], Any]:
     """A function that makes of milliseconds since 1970 what the driver takes. It remembers them,
     because many lines are of the same millisecond."""
@@ -241,6 +254,6 @@ def _line(row: Row[Any]) -> Line:
     log_id = f"{found.pop('log_ms')}-{found.pop('log_seq')}"
     for name in _INSTANTS:
         if found[name] is not None:
-            # SQLite keeps no zone.
-            found[name] = (found[name].replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+            moment = found[name] if found[name].tzinfo else found[name].replace(tzinfo=UTC)
+            found[name] = (moment - _EPOCH) // timedelta(milliseconds=1)
     return Line(log_id=log_id, **found)

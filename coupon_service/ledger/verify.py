@@ -1,5 +1,6 @@
 """Compares a sink with Redis: the lines that both have, and who holds what by either."""
 
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,10 +9,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
+from redis.exceptions import ResponseError
 from sqlalchemy import make_url
 
 from coupon_service.admin.operations import Operations
+from coupon_service.errors import is_corrupt_data
 from coupon_service.installation import Installation
+from coupon_service.keys import COUPON_ID
 from coupon_service.ledger.line import GONE_BACK, from_log, parts
 from coupon_service.ledger.sinks import Sink
 from coupon_service.ledger.sql import SqlSink
@@ -23,18 +27,25 @@ PAGE = 1000
 
 
 @contextmanager
-def queryable(sink: Sink, partitions: Iterable[int]) -> Iterator[SqlSink]:
-    """Give the sink itself if it is a table, else a table of its lines in a temporary file."""
+def queryable(sink: Sink, partitions: Iterable[int]) -> Iterator[tuple[SqlSink, list[str]]]:
+    """Give the sink itself if it is a table, else a table of its lines in a temporary file; and a
+    line of text for each that is not in its order, which a table does not show."""
     if isinstance(sink, SqlSink):
-        yield sink
+        yield sink, []
         return
+    disorder: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         copy = SqlSink(make_url(f"sqlite:///{Path(folder) / 'ledger.db'}"))
         for partition in partitions:
-            copy.last(partition)
+            copy.open(partition)
+            before = "0-0"
             for page in sink.pages(partition, "0-0", PAGE):
                 copy.append(partition, page)
-        yield copy
+                for line in page:
+                    if parts(line.log_id) <= parts(before):
+                        disorder.append(f"line {line.log_id} comes after {before}")
+                    before = line.log_id
+        yield copy, disorder
         copy.close()
 
 
@@ -48,16 +59,22 @@ def differences(installation: Installation, sink: SqlSink) -> Iterator[str]:
         redis.exceptions.RedisError, SinkError: either cannot be read.
     """
     yield from _lines(installation, sink)
+    lost = sink.lost_ranges(installation.partition)
     for coupon_id in _coupon_ids(installation, sink):
-        for text in _coupon(installation, sink, coupon_id):
-            yield f"{coupon_id}: {text}"
+        try:
+            for text in _coupon(installation, sink, coupon_id, lost):
+                yield f"{coupon_id}: {text}"
+        except ResponseError as error:
+            if not is_corrupt_data(error):
+                raise
+            yield f"{coupon_id}: corrupt data: {error}"
 
 
 def _lines(installation: Installation, sink: SqlSink) -> Iterator[str]:
     """Compare the lines that Redis has not trimmed and the sink has copied."""
     client: Any = installation.client
     keys, partition = installation.keys, installation.partition
-    trimmed, end = client.get(keys.trimmed) or "0-0", sink.last(partition)
+    trimmed, end = client.get(keys.trimmed) or "0-0", _end(sink, partition)
     redis = (
         from_log(partition, *entry)
         for page in _pages(client, keys.log, f"({trimmed}", end) for entry in page
@@ -78,20 +95,32 @@ def _lines(installation: Installation, sink: SqlSink) -> Iterator[str]:
     yield from (f"line {log_id} is in the ledger alone" for log_id in lost)
 
 
-def _coupon(installation: Installation, sink: SqlSink, coupon_id: str) -> Iterator[str]:
+def _coupon(
+    installation: Installation, sink: SqlSink, coupon_id: str, lost: list[Any]
+) -> Iterator[str]:
     client: Any = installation.client
     keys, partition = installation.keys, installation.partition
-    quantity, deleted_at = client.hmget(keys.coupon(coupon_id), "quantity", "deletedAt")
+    quantity, deleted_at, since = client.hmget(
+        keys.coupon(coupon_id), "quantity", "deletedAt", "registeredAt"
+    )
     quantity = None if deleted_at else quantity
-    noted = sink.quantity(partition, coupon_id)
+    noted = sink.quantity(partition, coupon_id, lost)
+    if noted is None and not quantity:
+        return  # gone from both, by version 0.1 without a line that says so
     if noted is not None and str(noted) != quantity:
         yield f"quantity is {noted} in the ledger, and {quantity or 'none'} in redis"
-    end = sink.last(partition)
+    # What was before the ledger is in Redis alone, and lives that 0.1 ended in the ledger alone.
+    first = next(sink.pages(partition, "0-0", 1), [])
+    begin = first[0].log_id if first else "+"
+    life = (int(since or 0) if quantity else 0, 0)
+    end = _end(sink, partition)
     ours = (
         (log_id, entry.get("userId", ""))
-        for page in _pages(client, keys.issuances(coupon_id), "-", end) for log_id, entry in page
+        for page in _pages(client, keys.issuances(coupon_id), begin, end) for log_id, entry in page
     ) if quantity else iter(())
-    theirs = sink.holders(partition, coupon_id)
+    theirs = (
+        each for each in sink.holders(partition, coupon_id, lost) if parts(each[0]) >= life
+    )
     for held, noted_as in _paired(ours, theirs, key=lambda each: parts(each[0])):
         if held != noted_as:
             log_id, user_id = held or noted_as or ("", "")
@@ -102,7 +131,13 @@ def _coupon(installation: Installation, sink: SqlSink, coupon_id: str) -> Iterat
 def _coupon_ids(installation: Installation, sink: SqlSink) -> Iterator[str]:
     redis = (each for page in Operations(installation).id_pages() for each in page)
     for coupon_id, _ in groupby(merge(redis, _noted_ids(installation.partition, sink))):
-        yield coupon_id
+        if re.fullmatch(COUPON_ID, coupon_id):  # else it is a line that others wrote
+            yield coupon_id
+
+
+def _end(sink: SqlSink, partition: int) -> str:
+    last = sink.last(partition)
+    return last.log_id if last else "0-0"
 
 
 def _noted_ids(partition: int, sink: SqlSink) -> Iterator[str]:

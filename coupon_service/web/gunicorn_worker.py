@@ -3,10 +3,14 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from gevent import GreenletExit, monkey
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
+from httptools import HttpParserError
+
+from coupon_service.web.http_head import Head, read_rest
 
 #: Seconds of silence after which a connection is closed, in a request or between two.
 SILENCE = 5.0
@@ -23,6 +27,41 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
         """Serve requests until the client closes the connection or is silent for too long."""
         self.socket.settimeout(SILENCE)
         super().handle()
+
+    def read_request(self, line: str) -> bool:
+        """Read the rest of a head, where gevent has read its first line.
+
+        Raises:
+            ValueError: it is malformed; the client gets 400.
+        """
+        try:
+            head = Head(read_rest(line.encode("latin-1"), self.rfile))
+        except HttpParserError as error:
+            raise ValueError(str(error)) from error
+        self.requestline = line.rstrip()
+        self.headers = head
+        self.command, self.path = head.method, head.target
+        self.request_version = f"HTTP/{head.version}"
+        self.content_length = head.length
+        self.close_connection = not head.keeps_connection
+        return True
+
+    def _headers(self) -> Iterator[tuple[str, str]]:
+        return self.headers.variables()
+
+    def _write_with_headers(self, data: bytes) -> None:
+        """Send head and body at once."""
+        self.headers_sent = True
+        self.finalize_headers()
+        head = b"".join([
+            b"HTTP/1.1 ", self.status, b"\r\n",
+            *(b"%s: %s\r\n" % field for field in self.response_headers), b"\r\n",
+        ])
+        if self.response_use_chunked:
+            self._sendall(head)
+            self._write(data)
+        else:
+            self._sendall(head + data)
 
     def finalize_headers(self) -> None:
         """Complete the headers; of a server that stops, each answer is the last on its connection.

@@ -104,6 +104,7 @@ def everything_that_is_done(server, client, monkeypatch):
     call("GET", "/users/issued/coupons")
     metrics = http.get("/metrics", headers={"Authorization": "Bearer t"})
     assert 'coupon_decision_seconds_bucket{le="+Inf"' in metrics.text
+    assert http.get("/metrics", headers={"Authorization": "Bearer t"}).status_code == 200
     assert http.get("/readyz").json["workers"] == 1
 
     # An entry of another producer that cannot be decided, and a stock that is corrupt meanwhile.

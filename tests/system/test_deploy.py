@@ -141,7 +141,8 @@ def test_client_is_known_behind_nginx_and_cannot_say_otherwise(nginx):
     assert f"xRequestId=mine requestId={body['requestId']}" in asked
     assert not any("6.6.6.6" in line or "/evil" in line for line in lines)
     assert [line for line in lines if "GET" in line and f"remote={HOST}" in line]
-    assert "xRequestId=mine" in front.log.read_text() and made in front.log.read_text()
+    wait_until(lambda: made in front.log.read_text(), "nginx to log")
+    assert "xRequestId=mine" in front.log.read_text()
 
 
 def test_plain_http_is_sent_to_tls(nginx):

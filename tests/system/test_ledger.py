@@ -19,7 +19,7 @@ from coupon_service.scripts import Registration
 from tests import postgres
 from tests.postgres import Postgres
 from tests.processes import ROOT, Process, wait_until, worker
-from tests.sinks import lines_of, open_sink
+from tests.sinks import last_id, lines_of, open_sink
 from tests.state import (
     KEYS,
     PARTITIONS,
@@ -88,7 +88,7 @@ def last_ids(server):
 def has_all(server, url):
     sink = open_sink(url)
     try:
-        return all(sink.last(number) == end for number, end in last_ids(server).items())
+        return all(last_id(sink, number) == end for number, end in last_ids(server).items())
     finally:
         sink.close()
 

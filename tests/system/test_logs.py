@@ -70,7 +70,7 @@ def test_every_line_is_json_and_the_access_line_leads_to_the_decision(own_server
     assert {line["logger"] for line in web} >= {
         "gunicorn.error", "gunicorn.access", "coupon_service.web.problems",
     }
-    assert [line["level"] for line in web if "not HTTP" in line["message"]] == ["ERROR"]
+    assert [line["level"] for line in web if "Invalid request" in line["message"]] == ["ERROR"]
     assert len({line["process"] for line in web}) == 3  # the parent, and one before and after
 
 

@@ -1,0 +1,92 @@
+"""The head of an HTTP/1 request, read by llhttp, which refuses what a proxy could read differently
+(RFC 9112, "Request Smuggling")."""
+
+from collections.abc import Iterator
+from io import BufferedReader
+
+from httptools import HttpParserUpgrade, HttpRequestParser
+
+#: Bytes of a head; more are refused before they are read.
+MAX_HEAD = 16 * 1024
+
+
+class Head:
+    """What the first line and the fields say, names in small letters.
+
+    `length` is the Content-Length, or None; `keeps_connection` whether another request may follow.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        """Parse a head, its empty line included.
+
+        Raises:
+            ValueError, httptools.HttpParserError: it is malformed.
+        """
+        # Both are lenient in what ends a line; the second is a field that goes on in the next line.
+        if b"\n" in raw.replace(b"\r\n", b"") or b"\r\n " in raw or b"\r\n\t" in raw:
+            raise ValueError("the lines of the head do not end as they must")
+        self._target = b""
+        self.fields: list[tuple[str, str]] = []
+        self._parser = parser = HttpRequestParser(self)
+        try:
+            parser.feed_data(raw)
+        except HttpParserUpgrade:
+            pass  # to what the client would rather speak; it is answered in HTTP/1
+        self.method: str = parser.get_method().decode()
+        self.target = self._target.decode("latin-1")
+        self.version: str = parser.get_http_version()
+        if self.version not in ("1.0", "1.1"):
+            raise ValueError(f"HTTP/{self.version} is not known")
+        length = self.get("content-length")
+        self.length = None if length is None else int(length)
+        if self.length and self.method == "HEAD":
+            raise ValueError("a HEAD has no body")
+
+    def on_url(self, part: bytes) -> None:
+        """Called by the parser, with a part of the target or the whole."""
+        self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser, with each field."""
+        self.fields.append((name.decode("latin-1").lower(), value.decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser, which knows this only now."""
+        self.keeps_connection: bool = self._parser.should_keep_alive()
+
+    @property
+    def typeheader(self) -> str | None:
+        """The Content-Type, as gevent asks for it."""
+        return self.get("content-type")
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Return the first field of a name in small letters."""
+        return next((value for known, value in self.fields if known == name.lower()), default)
+
+    getheader = get
+
+    def items(self) -> list[tuple[str, str]]:
+        """Return all fields."""
+        return self.fields
+
+    def variables(self) -> Iterator[tuple[str, str]]:
+        """Yield the fields as WSGI names them. One with a `_` in its name is left out, because a
+        proxy may have put another there with a `-`."""
+        for name, value in self.fields:
+            if "_" not in name and name not in ("content-type", "content-length"):
+                yield f"HTTP_{name.replace('-', '_').upper()}", value
+
+
+def read_rest(first: bytes, stream: BufferedReader) -> bytes:
+    """Return a head whose first line was read, with the rest.
+
+    Raises:
+        ValueError: it is too long, or ends before its empty line.
+    """
+    lines, left = [first], MAX_HEAD - len(first)
+    while lines[-1] not in (b"\r\n", b"\n"):
+        lines.append(line := stream.readline(left + 1))
+        left -= len(line)
+        if left < 0 or not line:
+            raise ValueError("the head is too long, or has no end")
+    return b"".join(lines)

@@ -29,6 +29,7 @@ LAYERS = [
     {"ledger.sinks"},
     {"ledger.copier"},
     {"ledger.status", "ledger.accept", "ledger.verify"},
+    {"web.user_tokens"},
     {"web.schemas", "web.auth", "web.strict_json", "web.http_counters", "web.preflight", "cli.up"},
     {"web.lean_flask", "web.problems", "web.health", "web.collectors", "cli.terminal"},
     {"cli.dead_letters", "cli.ledger"},

@@ -17,6 +17,7 @@ from coupon_service.web.health import health
 from coupon_service.web.http_counters import http_counters
 from coupon_service.web.lean_flask import LeanFlask
 from coupon_service.web.metrics import installed, metrics
+from coupon_service.web.user_tokens import user_tokens
 
 #: Bytes of a request body; the largest valid one is far smaller.
 MAX_BODY = 16 * 1024
@@ -53,6 +54,7 @@ def create_app(config: Config | None = None, client: Redis | None = None) -> Fla
         app.register_blueprint(blueprint)
     if installed():
         app.http_counters = http_counters(tuple(rule.rule for rule in app.url_map.iter_rules()))
+    app.user_tokens = user_tokens(config)
     problems.install(app)
     if config.cors_origins:
         _allow_origins(app, config.cors_origins)

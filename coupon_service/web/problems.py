@@ -10,7 +10,7 @@ from flask import Flask, Response, jsonify
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from coupon_service.errors import CouponError, Unauthorized
+from coupon_service.errors import CouponError, InvalidToken, NoToken, Unauthorized
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,11 @@ PROBLEM_TYPE = "application/problem+json"
 STATUS = {
     "sold_out": 400,
     "unauthorized": 401,
+    "invalid_token": 401,
+    "token_expired": 401,
+    "token_missing": 401,
     "admin_disabled": 403,
+    "wrong_user": 403,
     "unknown_coupon": 404,
     "not_requested": 404,
     "duplicate": 409,
@@ -58,6 +62,9 @@ def as_problem(error: CouponError) -> tuple[int, dict[str, object], dict[str, st
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="admin", Basic realm="admin"'
+    if isinstance(error, InvalidToken):
+        reason = "" if isinstance(error, NoToken) else ', error="invalid_token"'
+        headers["WWW-Authenticate"] = f'Bearer realm="user"{reason}'
     return status, _body(status, error.code, str(error), **error.details), headers
 
 

@@ -41,6 +41,10 @@ class UserIdConverter(BaseConverter):
 
 @api.post("/register")
 def register() -> Response:
+    """Register a coupon, or a list of them: all or none.
+
+    The same again changes nothing; a larger quantity tops up.
+    """
     require_admin_if_set()
     request.max_content_length = MAX_REGISTER_BODY
     body = request.get_json()
@@ -52,6 +56,10 @@ def register() -> Response:
 
 @api.post("/request")
 def request_coupon() -> tuple[Response, dict[str, str]]:  # see web/fast_path.py
+    """Request a coupon for a user.
+
+    With an Idempotency-Key the repetition of an accepted request gets the same answer.
+    """
     user_id, key = token_user(), request.headers.get("Idempotency-Key")
     asked = load_request(request.get_json(), key, user_id)
     body, headers = accepted(_coupons(asked[0]).request(*asked), request.root_path)
@@ -100,6 +108,7 @@ def _new_request_id() -> str:
 
 @api.get("/<coupon_id:coupon_id>/users/<user_id:user_id>")
 def user(coupon_id: str, user_id: str) -> Response:
+    """Read the status of a user's request."""
     require_user(user_id)
     answer = _coupons(coupon_id).user(coupon_id, user_id)
     response = jsonify(answer)
@@ -110,8 +119,11 @@ def user(coupon_id: str, user_id: str) -> Response:
 
 @api.get("/<coupon_id:coupon_id>")
 def snapshot(coupon_id: str) -> Response:
+    """Read the counters and the state of a coupon."""
     response = jsonify(_coupons(coupon_id).snapshot(coupon_id))
     response.headers["Cache-Control"] = "public, max-age=1"
+    response.add_etag()
+    response.make_conditional(request)  # a 304 if the client has these numbers
     return response
 
 

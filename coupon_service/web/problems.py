@@ -40,7 +40,7 @@ STATUS = {
 }
 
 
-def _body(status: int, code: str, detail: str, **members: object) -> dict[str, object]:
+def problem(status: int, code: str, detail: str, **members: object) -> dict[str, object]:
     """Make the body of a problem; `members` are added to the standard ones."""
     return {
         "type": f"urn:coupon-service:problem:{code}",
@@ -65,14 +65,14 @@ def as_problem(error: CouponError) -> tuple[int, dict[str, object], dict[str, st
     if isinstance(error, InvalidToken):
         reason = "" if isinstance(error, NoToken) else ', error="invalid_token"'
         headers["WWW-Authenticate"] = f'Bearer realm="user"{reason}'
-    return status, _body(status, error.code, str(error), **error.details), headers
+    return status, problem(status, error.code, str(error), **error.details), headers
 
 
 def unexpected() -> tuple[int, dict[str, object], dict[str, str]]:
     """Return HTTP status, body and headers for an exception that is a defect, and log it."""
     log.exception("an exception that is a defect")
     error = InternalServerError()
-    return 500, _body(500, "internal_server_error", str(error.description)), {}
+    return 500, problem(500, "internal_server_error", str(error.description)), {}
 
 
 def install(app: Flask) -> None:
@@ -97,7 +97,7 @@ def _coupon_error(error: CouponError) -> Response:
 
 
 def _invalid_request(error: ValidationError) -> Response:
-    return _response(422, _body(
+    return _response(422, problem(
         422, "invalid_request", "the request does not fit the schema", errors=error.messages
     ))
 
@@ -109,4 +109,4 @@ def _http_error(error: HTTPException) -> Response:
     headers = {
         name: value for name, value in error.get_headers() if name.lower() != "content-type"
     }
-    return _response(status, _body(status, code, error.description or error.name), headers)
+    return _response(status, problem(status, code, error.description or error.name), headers)

@@ -103,6 +103,18 @@ _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 #: The headers that problems of a status or a code have beside X-Request-ID.
 _OF_PROBLEMS = {401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After", 409: "Retry-After"}
+#: What the answer of an endpoint gives to other operations: their names, and where the ids are.
+_LINKS: dict[str, tuple[str, dict[str, str]]] = {
+    "api.register": (
+        "snapshot statistics close issuances delete", {"couponId": "$request.body#/couponId"},
+    ),
+    "api.request_coupon": ("user cancel", {"couponId": "$response.body#/couponId",
+                                           "userId": "$response.body#/userId"}),
+    "admin.cancel": ("held_by", {"userId": "$response.body#/userId"}),
+    "admin.dead_letters": ("retry discard", {
+        "deadLetter": "$response.body#/deadLetters/0/deadLetter",
+    }),
+}
 _IDS = {"coupon_id": ("couponId", NEW_COUPON_ID, "SPRING2025"),
         "user_id": ("userId", NEW_USER_ID, "user123"),
         "name": ("deadLetter", DEAD_LETTER, "0:1763802767201-0")}
@@ -223,7 +235,14 @@ def _success(endpoint: str, its: Operation) -> dict[str, Any]:
         headers.append("Link")
     if endpoint == "api.snapshot":
         headers.append("ETag")
-    return {"description": "Done", "headers": _refs(*headers), "content": content}
+    names, ids = _LINKS.get(endpoint, ("", {}))
+    links = {name: {"operationId": name, "parameters": ids} for name in names.split()}
+    if endpoint == "api.register":
+        links["request_coupon"] = {"operationId": "request_coupon", "requestBody": {
+            "couponId": "$request.body#/couponId", "userId": "user123",
+        }}
+    made = {"description": "Done", "headers": _refs(*headers), "content": content}
+    return {**made, "links": links} if links else made
 
 
 def _problems(codes: tuple[str, ...]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"keys", "errors"},
     {"config", "topology"},
-    {"connection", "circuit_breaker", "scripts", "logs", "web.request_id"},
+    {"connection", "circuit_breaker", "scripts", "logs", "poll_after", "web.request_id"},
     {"snapshot", "batching", "stream", "removal", "migration"},
     {"coupons", "decisions"},
     {"installation"},

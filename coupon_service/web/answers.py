@@ -4,6 +4,7 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
+from coupon_service.poll_after import LONGEST_MS, SHORTEST_MS
 from coupon_service.snapshot import REFUSALS
 
 _EXAMPLE_ID, _WHEN = "Ypt3W_dpzV3LIqVZ", "2026-11-22T09:12:47.201Z"
@@ -33,6 +34,14 @@ def _next() -> fields.String:
     return fields.String(required=True, allow_none=True, metadata={
         "description": "where the next page begins; null at the end", "example": None,
     })
+
+
+def _poll_after(required: bool) -> fields.Integer:
+    return fields.Integer(
+        required=required, validate=validate.Range(SHORTEST_MS, LONGEST_MS), metadata={
+            "description": "milliseconds after which to ask for the status (again)", "example": 50,
+        },
+    )
 
 
 def _missing() -> "fields.List[Any]":
@@ -68,6 +77,7 @@ class Accepted(Schema):
     couponId, userId = _text("SPRING2025"), _text("user123")
     requestId = _text(_EXAMPLE_ID)
     status = _one_of("pending")
+    pollAfterMs = _poll_after(required=True)
 
 
 class RequestStatus(Schema):
@@ -76,6 +86,7 @@ class RequestStatus(Schema):
     couponId, userId = _text("SPRING2025"), _text("user123")
     requestId = _text(_EXAMPLE_ID)
     status = _one_of("pending", "issued", "expired")
+    pollAfterMs = _poll_after(required=False)
     issuedAt = _instant(required=False)
 
 

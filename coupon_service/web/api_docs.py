@@ -13,9 +13,9 @@ api_docs = Blueprint("api_docs", __name__, url_prefix="/api")
 
 #: The committed document; see web/openapi.py.
 DOCUMENT = Path(__file__).with_name("openapi.json")
-#: Swagger UI sets styles of elements, and shows icons from data: URLs.
+#: Icons of Swagger UI are data: URLs.
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )

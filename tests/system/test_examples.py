@@ -74,28 +74,53 @@ def test_program_gets_a_coupon_and_says_why_it_gets_none(api, program, example, 
         assert (ran.returncode, expected in ran.stdout + ran.stderr) == (code, True), ran
 
 
-def test_page_of_another_origin_gets_a_coupon_in_a_browser(api, other_origin):
+def browser():
+    """A Chromium without a window."""
     from selenium import webdriver
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
 
     options = webdriver.ChromeOptions()
     options.binary_location = needed("chromium", "chromium-browser", "google-chrome")
     for option in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
         options.add_argument(option)
-    service = webdriver.ChromeService(needed("chromedriver"))
-    with webdriver.Chrome(options, service) as browser:
-        browser.get(f"{other_origin}/page.html?{quote(api, safe='')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options, webdriver.ChromeService(needed("chromedriver")))
+
+
+def test_page_of_another_origin_gets_a_coupon_in_a_browser(api, other_origin):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    with browser() as chromium:
+        chromium.get(f"{other_origin}/page.html?{quote(api, safe='')}")
         for user, expected in (("user123", "issued"), ("user456", "sold_out")):
-            field = browser.find_element(By.NAME, "user")
+            field = chromium.find_element(By.NAME, "user")
             field.clear()
             field.send_keys(user)
-            browser.find_element(By.TAG_NAME, "button").click()
-            output = browser.find_element(By.TAG_NAME, "output")
-            WebDriverWait(browser, 30).until(lambda _: output.text == expected, output.text)
+            chromium.find_element(By.TAG_NAME, "button").click()
+            output = chromium.find_element(By.TAG_NAME, "output")
+            WebDriverWait(chromium, 30).until(lambda _: output.text == expected, output.text)
 
 
 def test_contract_names_every_example():
     contract = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     named = {file.name for file in EXAMPLES.iterdir() if f"(examples/{file.name})" in contract}
     assert named == {file.name for file in EXAMPLES.iterdir()} and len(named) == 5
+
+
+def test_page_of_the_document_shows_every_call_in_a_browser(api):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    with browser() as chromium:
+        chromium.get(f"{api}/api/docs")
+        shown = WebDriverWait(chromium, 30).until(
+            lambda _: chromium.find_elements(By.CSS_SELECTOR, ".opblock-summary-path")
+        )
+        names = {element.get_attribute("data-path") for element in shown}
+        assert "/api/coupons/request" in names and len(shown) >= 17
+        shown[0].click()
+        WebDriverWait(chromium, 30).until(
+            lambda _: chromium.find_elements(By.CSS_SELECTOR, ".opblock-body")
+        )
+        problems = [entry["message"] for entry in chromium.get_log("browser")]
+        assert [text for text in problems if "favicon" not in text] == []

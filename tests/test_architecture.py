@@ -36,7 +36,7 @@ LAYERS = [
         "cli.terminal",
     },
     {"cli.dead_letters", "cli.ledger"},
-    {"web.api", "cli.coupons"},
+    {"web.api", "web.operations", "cli.coupons"},
     {"web.admin", "web.metrics", "web.fast_path"},
     {"web.app"},
     {"web.gunicorn_worker", "web.openapi"},

@@ -1,6 +1,6 @@
 """Makes the OpenAPI document. `python -m coupon_service.web.openapi` writes what is served.
 
-It is made from the routes, the views' docstrings, the schemas and the table here. apispec is needed
+It is made from the routes, the docstrings, the schemas and web/operations.py. apispec is needed
 to make it, and not to serve it.
 """
 
@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
@@ -16,115 +16,23 @@ from flask import Flask
 from marshmallow import Schema
 
 from coupon_service import __version__
-from coupon_service.admin.dead_letters import DEAD_LETTER
 from coupon_service.config import Config
-from coupon_service.keys import NEW_COUPON_ID, NEW_USER_ID, REQUEST_ID
+from coupon_service.keys import REQUEST_ID
 from coupon_service.web import answers, schemas
 from coupon_service.web.api_docs import DOCUMENT
 from coupon_service.web.app import create_app
+from coupon_service.web.operations import (
+    EVERYWHERE,
+    FRAMEWORK,
+    HEADERS,
+    IDS,
+    LINKS,
+    OF_PROBLEMS,
+    OPERATIONS,
+    SECURITY,
+    Operation,
+)
 from coupon_service.web.problems import PROBLEM_TYPE, STATUS, problem
-
-#: HTTP status of the codes that are not in `problems.STATUS`: those of the framework.
-_FRAMEWORK = {
-    "bad_request": 400, "malformed_json": 400, "not_found": 404, "method_not_allowed": 405,
-    "request_entity_too_large": 413, "unsupported_media_type": 415, "invalid_request": 422,
-    "internal_server_error": 500, "metrics_not_installed": 501, "docs_not_installed": 501,
-}
-_EVERYWHERE = ("method_not_allowed", "internal_server_error")
-_STORED = ("unavailable", "misconfigured", "corrupt_data")
-_BODY = ("bad_request", "malformed_json", "request_entity_too_large", "unsupported_media_type",
-         "invalid_request")
-_ADMIN_CODES = ("unauthorized", "admin_disabled")
-_USER_CODES = ("token_missing", "token_expired", "invalid_token", "wrong_user")
-_ADMIN: list[dict[str, list[str]]] = [{"admin": []}, {"adminPassword": []}]
-_USER: list[dict[str, list[str]]] = [{}, {"user": []}]
-
-
-class Operation(NamedTuple):
-    """What the route and the docstring of a view do not say."""
-
-    answer: type[Schema] | None
-    codes: tuple[str, ...] = ()
-    security: list[dict[str, list[str]]] = []
-    query: type[Schema] | None = None
-    body: type[Schema] | None = None
-    #: Headers of the answer 200, by their name in `_HEADERS`.
-    headers: tuple[str, ...] = ()
-
-
-def _admin(answer: type[Schema], *codes: str, query: type[Schema] | None = None) -> Operation:
-    codes += (*_STORED, *_ADMIN_CODES, *(["invalid_request"] if query else []))
-    return Operation(answer, codes, _ADMIN, query)
-
-
-#: The operations by endpoint.
-OPERATIONS = {
-    "api.register": Operation(
-        answers.Registered, ("quantity_too_low", "being_removed", "invalid_window", "unauthorized",
-                             *_STORED, *_BODY), [{}, *_ADMIN], body=schemas.RegisterSchema,
-    ),
-    "api.request_coupon": Operation(
-        answers.Accepted, ("sold_out", "duplicate", "not_open", "closed", "unknown_coupon",
-                           *_USER_CODES, *_STORED, *_BODY), _USER, body=schemas.RequestSchema,
-        headers=("Location",),
-    ),
-    "api.user": Operation(
-        answers.RequestStatus, ("not_requested", "unknown_coupon", *_USER_CODES, *_STORED),
-        [*_USER, *_ADMIN], headers=("Retry-After",),
-    ),
-    "api.snapshot": Operation(answers.Numbers, ("unknown_coupon", *_STORED),
-                              headers=("Cache-Control",)),
-    "admin.coupons": _admin(answers.CouponsPage, query=schemas.CouponsSchema),
-    "admin.statistics": _admin(answers.Statistics, "unknown_coupon"),
-    "admin.close": _admin(answers.CouponClosed, "unknown_coupon"),
-    "admin.delete": _admin(answers.CouponDeleted, "unknown_coupon"),
-    "admin.cancel": _admin(answers.RequestCancelled, "unknown_coupon", "not_requested",
-                           query=schemas.CancelSchema),
-    "admin.issuances": _admin(answers.IssuancesPage, "unknown_coupon",
-                              query=schemas.IssuancesSchema),
-    "admin.held_by": _admin(answers.HeldByUser),
-    "admin.dead_letters": _admin(answers.DeadLettersPage, query=schemas.DeadLettersSchema),
-    "admin.retry": _admin(answers.Retried, "not_pending", "unknown_dead_letter"),
-    "admin.discard": _admin(answers.Discarded, "unknown_dead_letter"),
-    "metrics.scrape": Operation(None, ("unauthorized", "metrics_not_installed"), [{}, *_ADMIN]),
-    "health.alive": Operation(answers.Alive),
-    "health.ready": Operation(answers.Ready, ("unavailable",)),
-    "api_docs.document": Operation(Schema),
-}
-_HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "X-Request-ID": ("the id that the client has sent, or a new one", {"type": "string"}),
-    "Location": ("where the status of the request is", {"type": "string"}),
-    "Retry-After": ("seconds after which to ask again", {"type": "string", "pattern": "^[0-9]+$"}),
-    "Cache-Control": ("the numbers may be kept for a second", {"type": "string"}),
-    "Link": ("the next page, if there is one (RFC 8288)", {"type": "string"}),
-    "ETag": ("for If-None-Match", {"type": "string"}),
-    "WWW-Authenticate": ("what is asked for", {"type": "string"}),
-    "Allow": ("the methods that there are", {"type": "string"}),
-}
-#: The headers that problems of a status or a code have beside X-Request-ID.
-_OF_PROBLEMS = {401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After", 409: "Retry-After"}
-#: What the answer of an endpoint gives to other operations: their names, and where the ids are.
-_LINKS: dict[str, tuple[str, dict[str, str]]] = {
-    "api.register": (
-        "snapshot statistics close issuances delete", {"couponId": "$request.body#/couponId"},
-    ),
-    "api.request_coupon": ("user cancel", {"couponId": "$response.body#/couponId",
-                                           "userId": "$response.body#/userId"}),
-    "admin.cancel": ("held_by", {"userId": "$response.body#/userId"}),
-    "admin.dead_letters": ("retry discard", {
-        "deadLetter": "$response.body#/deadLetters/0/deadLetter",
-    }),
-}
-_IDS = {"coupon_id": ("couponId", NEW_COUPON_ID, "SPRING2025"),
-        "user_id": ("userId", NEW_USER_ID, "user123"),
-        "name": ("deadLetter", DEAD_LETTER, "0:1763802767201-0")}
-_SECURITY = {
-    "admin": {"type": "http", "scheme": "bearer", "description": "COUPON_ADMIN_TOKEN"},
-    "adminPassword": {"type": "http", "scheme": "basic",
-                      "description": "COUPON_ADMIN_TOKEN is the password, of any user"},
-    "user": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT",
-             "description": "needed where COUPON_USER_KEY is set: its sub is the user"},
-}
 
 
 def document() -> dict[str, Any]:
@@ -140,9 +48,9 @@ def document() -> dict[str, Any]:
     plugin.converter.add_attribute_function(  # type: ignore[union-attr]
         lambda _, field, **__: {"format": "date-time"} if isinstance(field, schemas.Instant) else {}
     )
-    for name, scheme in _SECURITY.items():
+    for name, scheme in SECURITY.items():
         spec.components.security_scheme(name, scheme)
-    for name, (text, schema) in _HEADERS.items():
+    for name, (text, schema) in HEADERS.items():
         spec.components.header(name, {"description": text, "schema": schema})
     spec.components.schema("Problem", _problem_schema())
     spec.components.schema("Corrupt", schema=answers.Corrupt)
@@ -167,11 +75,11 @@ def _operations(app: Flask) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         if rule.endpoint not in OPERATIONS:
             continue
-        path = re.sub(r"<\w+:(\w+)>", lambda found: f"{{{_IDS[found[1]][0]}}}", rule.rule)
+        path = re.sub(r"<\w+:(\w+)>", lambda found: f"{{{IDS[found[1]][0]}}}", rule.rule)
         [method] = (rule.methods or set()) - {"HEAD", "OPTIONS"}
         summary, _, description = (app.view_functions[rule.endpoint].__doc__ or "").partition("\n")
         its = OPERATIONS[rule.endpoint]
-        codes = (*its.codes, *_EVERYWHERE, *(["not_found"] if "<" in rule.rule else []))
+        codes = (*its.codes, *EVERYWHERE, *(["not_found"] if "<" in rule.rule else []))
         operation = {
             "operationId": rule.endpoint.partition(".")[2],
             "tags": [rule.endpoint.partition(".")[0]],
@@ -192,7 +100,7 @@ def _operations(app: Flask) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def _parameters(ids: set[str], its: Operation, endpoint: str) -> Iterator[dict[str, Any]]:
     for argument in sorted(ids):
-        name, pattern, example = _IDS[argument]
+        name, pattern, example = IDS[argument]
         yield {"in": "path", "name": name, "required": True, "example": example,
                "schema": {"type": "string", "pattern": rf"(?:{pattern})\Z"}}
     if its.query:
@@ -235,7 +143,7 @@ def _success(endpoint: str, its: Operation) -> dict[str, Any]:
         headers.append("Link")
     if endpoint == "api.snapshot":
         headers.append("ETag")
-    names, ids = _LINKS.get(endpoint, ("", {}))
+    names, ids = LINKS.get(endpoint, ("", {}))
     links = {name: {"operationId": name, "parameters": ids} for name in names.split()}
     if endpoint == "api.register":
         links["request_coupon"] = {"operationId": "request_coupon", "requestBody": {
@@ -246,13 +154,13 @@ def _success(endpoint: str, its: Operation) -> dict[str, Any]:
 
 
 def _problems(codes: tuple[str, ...]) -> dict[str, Any]:
-    statuses = {**STATUS, **_FRAMEWORK}
+    statuses = {**STATUS, **FRAMEWORK}
     made = {}
     for status in sorted({statuses[code] for code in codes}):
         its = [code for code in codes if statuses[code] == status]
         made[str(status)] = {
             "description": HTTPStatus(status).phrase,
-            "headers": _refs("X-Request-ID", *filter(None, [_OF_PROBLEMS.get(status)])),
+            "headers": _refs("X-Request-ID", *filter(None, [OF_PROBLEMS.get(status)])),
             "content": {PROBLEM_TYPE: {
                 "schema": {"allOf": [
                     {"$ref": "#/components/schemas/Problem"},

@@ -42,6 +42,12 @@ class Config:
     retention: float = 7 * 86_400
     #: The password of administrators; empty: nobody can do what only they may.
     admin_token: str = ""
+    #: What users' tokens are verified with: an HS256 secret, or the PEM of an RS256 or ES256 public
+    #: key; empty: users have no tokens, and anybody may ask for anybody.
+    user_key: str = ""
+    #: The aud and the iss that their tokens must have; empty: no aud, any iss.
+    user_audience: str = ""
+    user_issuer: str = ""
     #: Origins of pages that may call the API from a browser, or `*` for all.
     cors_origins: list[str] = field(default_factory=list)
     #: Coupons that have metrics of their own; those of the others are added up.
@@ -116,6 +122,9 @@ def _read(env: Env) -> Config:
             "COUPON_ADMIN_TOKEN", Config.admin_token,
             validate=validate.Regexp(r"[\x21-\x7e]*\Z", error="visible ASCII characters only"),
         ),
+        user_key=env.str("COUPON_USER_KEY", Config.user_key),
+        user_audience=env.str("COUPON_USER_AUDIENCE", Config.user_audience),
+        user_issuer=env.str("COUPON_USER_ISSUER", Config.user_issuer),
         cors_origins=_origins(env.list("COUPON_CORS_ORIGINS", [])),
         proxies=env.int("COUPON_PROXIES", Config.proxies, validate=validate.Range(0, 100)),
         metrics_coupons=env.int(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from redis import Redis
@@ -21,8 +22,16 @@ from coupon_service.errors import (
     corrupt_data_of,
 )
 from coupon_service.keys import Keys
+from coupon_service.poll_after import PollAfter
 from coupon_service.scripts import CouponScripts, Registration, Request
-from coupon_service.snapshot import instant, issuance, milliseconds, queue_reads, snapshot
+from coupon_service.snapshot import (
+    instant,
+    issuance,
+    milliseconds,
+    queue_reads,
+    snapshot,
+    stream_ms,
+)
 
 #: Seconds after which a coupon whose id is being removed may be registered again.
 REMOVED_AFTER = 1
@@ -44,6 +53,7 @@ class Coupons:
         self._scripts = scripts
         self._bulkhead = bulkhead
         self._batches = batches
+        self._poll_after = PollAfter()
 
     def register(self, *registrations: Registration) -> list[dict[str, Any]]:
         """Register coupons, all of them or none.
@@ -84,7 +94,8 @@ class Coupons:
         second place; that makes an accepted request safe to repeat.
 
         Returns:
-            couponId, userId, requestId and the status "pending".
+            couponId, userId, requestId, the status "pending", and pollAfterMs: how many ms from now
+            its decision is probably there.
 
         Raises:
             UnknownCoupon: the coupon is not registered.
@@ -101,14 +112,15 @@ class Coupons:
             "userId": user_id,
             "requestId": request_id,
             "status": "pending",
+            "pollAfterMs": self._poll_after.ms,
         }
 
     def user(self, coupon_id: str, user_id: str) -> dict[str, Any]:
         """Return the status of a user's request.
 
         Returns:
-            couponId, userId, requestId and status: pending, or issued or expired with issuedAt
-            (RFC 3339).
+            couponId, userId, requestId and status: pending with pollAfterMs, or issued or expired
+            with issuedAt (RFC 3339).
 
         Raises:
             UnknownCoupon: the coupon is not registered.
@@ -122,7 +134,9 @@ class Coupons:
                 reads.hget(keys.pending(coupon_id), user_id)
                 reads.time()
                 (quantity, deleted_at, expires_at), mark, pending, time = reads.execute()
-            expired = expires_at and milliseconds(time) >= int(expires_at)
+            now = milliseconds(time)
+            expired = expires_at and now >= int(expires_at)
+            when = self._when(mark, pending, now)
         if deleted_at or not quantity:
             raise unknown(coupon_id)
         if not mark and not pending:
@@ -133,8 +147,21 @@ class Coupons:
             "userId": user_id,
             "requestId": (mark or pending).partition(" ")[0],
             "status": status,
-            **(issuance(mark) if mark else {}),
+            **when,
         }
+
+    def _when(self, mark: str | None, pending: str | None, now: int) -> dict[str, Any]:
+        """What a poll says of the time, and notes for the next: issuedAt, or pollAfterMs."""
+        if mark:
+            with suppress(ValueError):  # a mark of another system has no time
+                self._poll_after.issued(now - stream_ms(mark.partition(" ")[2]))
+            return issuance(mark)
+        if pending:
+            with suppress(ValueError):
+                age = now - stream_ms(pending.partition(" ")[2])
+                return {"pollAfterMs": self._poll_after.pending(age)}
+            return {"pollAfterMs": self._poll_after.ms}
+        return {}
 
     def snapshot(self, coupon_id: str) -> dict[str, Any]:
         """Return the counters and the state of a coupon at one instant; see `snapshot.snapshot`.

@@ -151,6 +151,30 @@ class Unauthorized(CouponError):
     code = "unauthorized"
 
 
+class InvalidToken(CouponError):
+    """Raised when the token that says who is asking is not valid."""
+
+    code = "invalid_token"
+
+
+class ExpiredToken(InvalidToken):
+    """Raised when it has expired: the client has to get a new one."""
+
+    code = "token_expired"
+
+
+class NoToken(InvalidToken):
+    """Raised when there is none."""
+
+    code = "token_missing"
+
+
+class WrongUser(CouponError):
+    """Raised when a user asks for another user than the one of the token."""
+
+    code = "wrong_user"
+
+
 class Unavailable(CouponError):
     """Raised when Redis cannot be used at the moment."""
 

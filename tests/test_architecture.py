@@ -15,7 +15,10 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"keys", "errors"},
     {"config", "topology"},
-    {"connection", "circuit_breaker", "scripts", "logs", "web.request_id", "web.http_head"},
+    {
+        "connection", "circuit_breaker", "scripts", "logs", "poll_after", "web.request_id",
+        "web.http_head",
+    },
     {"snapshot", "batching", "stream", "removal", "migration"},
     {"coupons", "decisions"},
     {"installation"},
@@ -29,13 +32,17 @@ LAYERS = [
     {"ledger.sinks"},
     {"ledger.copier"},
     {"ledger.status", "ledger.accept", "ledger.verify"},
+    {"web.user_tokens", "web.api_docs"},
     {"web.schemas", "web.auth", "web.strict_json", "web.http_counters", "web.preflight", "cli.up"},
-    {"web.lean_flask", "web.problems", "web.health", "web.collectors", "cli.terminal"},
+    {
+        "web.answers", "web.lean_flask", "web.problems", "web.health", "web.collectors",
+        "cli.terminal",
+    },
     {"cli.dead_letters", "cli.ledger"},
-    {"web.api", "cli.coupons"},
+    {"web.api", "web.operations", "cli.coupons"},
     {"web.admin", "web.metrics", "web.fast_path"},
     {"web.app"},
-    {"web.gunicorn_worker"},
+    {"web.gunicorn_worker", "web.openapi"},
     {"worker", "wsgi"},
 ]
 #: Folder -> what it may import of the other folders.
@@ -174,6 +181,6 @@ def test_wheel_contains_what_runs(tmp_path):
     packed = set(zipfile.ZipFile(wheel).namelist())
     here = {
         str(file.relative_to(ROOT)) for file in (ROOT / "coupon_service").rglob("*")
-        if file.suffix in (".py", ".lua", ".typed")
+        if file.suffix in (".py", ".lua", ".typed", ".json")
     }
     assert {name for name in packed if not name.split("/")[0].endswith(".dist-info")} == here

@@ -99,6 +99,8 @@ def test_every_route_is_either_public_or_in_this_file(fake_client):
         ("GET", "/api/coupons/<coupon_id:coupon_id>"),
         ("GET", "/api/coupons/<coupon_id:coupon_id>/users/<user_id:user_id>"),
         ("GET", "/static/<path:filename>"), ("GET", "/healthz"), ("GET", "/readyz"),
+        ("GET", "/api/openapi.json"), ("GET", "/api/docs"), ("GET", "/api/docs/start.js"),
+        ("GET", "/api/docs/<any('swagger-ui.css', 'swagger-ui-bundle.js'):name>"),
         ("GET", "/metrics"),  # tests/test_metrics.py
     }
     administrative = {

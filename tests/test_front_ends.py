@@ -6,8 +6,9 @@ import pytest
 from flask import request
 
 from coupon_service.web.app import create_app
-from tests.state import config_with
 from coupon_service.errors import ConfigError
+from coupon_service.scripts import Registration
+from tests.state import config_with, coupons_on, drain, worker_on
 
 ORIGIN = "https://shop.example"
 
@@ -27,7 +28,7 @@ def test_configured_origin_may_read_answers_and_their_headers(fake_client, path)
     answer = http.get(path, headers={"Origin": ORIGIN})
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
     exposed = set(answer.headers["Access-Control-Expose-Headers"].split(", "))
-    assert exposed == {"Location", "Retry-After", "X-Request-ID"}
+    assert exposed == {"ETag", "Link", "Location", "Retry-After", "X-Request-ID"}
     assert "Access-Control-Allow-Credentials" not in answer.headers
     assert "Access-Control-Allow-Origin" not in http.get(
         path, headers={"Origin": "https://other.example"}
@@ -125,3 +126,73 @@ def test_location_under_a_prefix_has_no_double_slash(fake_client, prefix):
     answer = http.post("/api/coupons/request", json={"couponId": "A", "userId": "u"},
                        headers={"X-Forwarded-Prefix": prefix})
     assert answer.headers["Location"] == "/app/api/coupons/A/users/u"
+
+
+def page_of(http, path, after):
+    """The answer to the next page, by its Link."""
+    answer = http.get(path + after, headers=ADMIN)
+    link = answer.headers.get("Link", "")
+    assert link == "" or link.startswith("<?") and link.endswith('>; rel="next"')
+    return answer.json, link.removeprefix("<").partition(">")[0]
+
+
+ADMIN = {"Authorization": "Bearer secret"}
+
+
+@pytest.mark.parametrize("path, name, pages", [
+    ("/api/coupons", "coupons", [["A", "B"], ["C"]]),
+    ("/api/coupons/A/issuances", "issuances", [["w", "v"], ["u"]]),
+])
+def test_pages_are_linked_and_next_is_null_at_the_end(fake_client, path, name, pages):
+    http = http_with(fake_client, admin_token="secret")
+    coupons_on(fake_client).register(*(Registration(coupon, 9) for coupon in "ABC"))
+    for user in "uvw":
+        coupons_on(fake_client).request("A", user, user)
+    drain(fake_client, worker_on(fake_client))
+    query = "?limit=2"
+    for expected in pages:
+        page, query = page_of(http, path, query)
+        assert [each.get("userId", each.get("couponId")) for each in page[name]] == expected
+        assert (page["next"] is None) == (query == "") == (expected is pages[-1])
+
+
+def test_numbers_that_have_not_changed_are_304(fake_client):
+    http = http_with(fake_client)
+    http.post("/api/coupons/register", json={"couponId": "A", "quantity": 1})
+    first = http.get("/api/coupons/A")
+    again = http.get("/api/coupons/A", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    assert again.headers["ETag"] == first.headers["ETag"]
+    assert again.headers["Cache-Control"] == "public, max-age=1"
+    assert "Content-Length" not in again.headers
+    http.post("/api/coupons/register", json={"couponId": "A", "quantity": 2})
+    changed = http.get("/api/coupons/A", headers={"If-None-Match": first.headers["ETag"]})
+    assert (changed.status_code, changed.json["quantity"]) == (200, 2)
+
+
+def rules(app):
+    """(path, methods) of every route, with ids of a coupon and a user that exist."""
+    names = {"couponId": "A", "userId": "u"}
+    for path, its in app.test_client().get("/api/openapi.json").json["paths"].items():
+        if "{deadLetter}" not in path:
+            yield path.format(**names), {method.upper() for method in its}
+
+
+def test_head_is_get_without_its_body_and_options_names_the_methods(fake_client):
+    app = create_app(config_with(admin_token="secret"), fake_client)
+    coupons_on(fake_client).register(Registration("A", 9))
+    coupons_on(fake_client).request("A", "u", "r")
+    http = app.test_client()
+    paths = [*rules(app), ("/api/coupons/A/issuances?format=csv", {"GET"})]
+    assert len(paths) > 10
+    for path, methods in paths:
+        options = http.options(path, headers=ADMIN)
+        allowed = methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+        assert (options.status_code, options.data) == (200, b""), path
+        assert set(options.headers["Allow"].split(", ")) == allowed, path
+        if "GET" in methods:
+            head, get = http.head(path, headers=ADMIN), http.get(path, headers=ADMIN)
+            assert (head.status_code, head.data) == (get.status_code, b""), path
+            assert set(head.headers.keys()) == set(get.headers.keys()), path
+            if path != "/metrics":  # whose numbers change
+                assert head.headers.get("Content-Length") == get.headers.get("Content-Length"), path

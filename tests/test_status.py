@@ -11,7 +11,9 @@ def test_pending_request_says_when_to_look_again(http, coupons):
     coupons.request("A", "u", "r")
     answer = http.get("/api/coupons/A/users/u")
     assert answer.status_code == 200
-    assert answer.json == {"couponId": "A", "userId": "u", "requestId": "r", "status": "pending"}
+    body = answer.json
+    assert 50 <= body.pop("pollAfterMs") <= 1000
+    assert body == {"couponId": "A", "userId": "u", "requestId": "r", "status": "pending"}
     assert answer.headers["Retry-After"] == "1"
 
 
@@ -53,3 +55,11 @@ def test_every_valid_user_id_has_a_status_url(http, coupons, user):
     coupons.register(Registration("A", 1))
     answer = http.post("/api/coupons/request", json={"couponId": "A", "userId": user})
     assert http.get(answer.headers["Location"]).json["userId"] == user
+
+
+@pytest.mark.parametrize("mark", ["r", "r not-an-id"])
+def test_pending_mark_that_names_no_entry_is_pending(client, coupons, mark):
+    coupons.register(Registration("A", 1))
+    client.hset(KEYS.pending("A"), "u", mark)
+    answer = coupons.user("A", "u")
+    assert (answer["status"], answer["pollAfterMs"]) == ("pending", 50)

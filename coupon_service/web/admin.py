@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.routing import BaseConverter
@@ -36,28 +37,39 @@ class DeadLetterConverter(BaseConverter):
 
 @admin.get("/coupons")
 def coupons() -> Response:
+    """List the coupons with their counters, by id."""
     query = _coupons_schema.load(request.args)
     page, after, missing = scatter_gather.list_coupons(partitions(), **query)
-    return jsonify(coupons=page, next=after, **_missing(missing))
+    return _page("after", after, coupons=page, **_missing(missing))
 
 
 @admin.get("/coupons/<coupon_id:coupon_id>/statistics")
 def statistics(coupon_id: str) -> Response:
+    """Read the counters of a coupon, and how fast it was issued recently."""
     return jsonify(_operations(coupon_id).statistics(coupon_id))
 
 
 @admin.post("/coupons/<coupon_id:coupon_id>/close")
 def close(coupon_id: str) -> Response:
+    """Close a coupon now."""
     return jsonify(message="coupon closed", **_operations(coupon_id).close(coupon_id))
 
 
 @admin.delete("/coupons/<coupon_id:coupon_id>")
 def delete(coupon_id: str) -> Response:
+    """Delete a coupon.
+
+    Its pending requests are refused, and all its records but the log are removed.
+    """
     return jsonify(message="coupon deleted", **_operations(coupon_id).delete(coupon_id))
 
 
 @admin.delete("/coupons/<coupon_id:coupon_id>/users/<user_id:user_id>")
 def cancel(coupon_id: str, user_id: str) -> Response:
+    """Cancel an issuance, or withdraw a pending request.
+
+    Place and stock return. A requestId makes it safe to repeat.
+    """
     query = _cancel_schema.load(request.args)
     cancelled = _operations(coupon_id).cancel(coupon_id, user_id, **query)
     return jsonify(message="request cancelled", **cancelled)
@@ -65,37 +77,53 @@ def cancel(coupon_id: str, user_id: str) -> Response:
 
 @admin.get("/coupons/<coupon_id:coupon_id>/issuances")
 def issuances(coupon_id: str) -> Response:
+    """List the issuances of a coupon, the newest first; all of them as CSV."""
     query = _issuances_schema.load(request.args)
     if query["format"] == "csv":
         return _csv(coupon_id, query["user_id"], query["safe"] == "1")
     if query["user_id"] is not None:
         page = _operations(coupon_id).issuance(coupon_id, query["user_id"])
-        return jsonify(issuances=page, next="")
+        return _page("before", "", issuances=page)
     page, after = _operations(coupon_id).issuances(coupon_id, query["limit"], query["before"])
-    return jsonify(issuances=page, next=after)
+    return _page("before", after, issuances=page)
 
 
 @admin.get("/users/<user_id:user_id>/coupons")
 def held_by(user_id: str) -> Response:
+    """List what a user holds."""
     held, missing = scatter_gather.held_by(partitions(), user_id)
     return jsonify(userId=user_id, coupons=held, **_missing(missing))
 
 
 @admin.get("/dead-letters")
 def dead_letters() -> Response:
+    """List the entries that could not be decided, the oldest first."""
     found, after = DeadLetters(partitions()).page(**_dead_letters_schema.load(request.args))
-    return jsonify(deadLetters=found, next=after)
+    return _page("after", after, deadLetters=found)
 
 
 @admin.post("/dead-letters/<dead_letter:name>/retry")
 def retry(name: str) -> Response:
+    """Put the request of a dead letter on the stream again."""
     retried = DeadLetters(partitions()).retry(name)
     return jsonify(message="request is on the stream again", **retried)
 
 
 @admin.delete("/dead-letters/<dead_letter:name>")
 def discard(name: str) -> Response:
+    """Discard a dead letter.
+
+    A request that is still pending is refused, and its place returns.
+    """
     return jsonify(message="dead letter discarded", **DeadLetters(partitions()).discard(name))
+
+
+def _page(parameter: str, following: str, **members: object) -> Response:
+    response: Response = jsonify(**members, next=following or None)
+    if following:
+        query = urlencode({**request.args, parameter: following})
+        response.headers["Link"] = f'<?{query}>; rel="next"'
+    return response
 
 
 def _csv(coupon_id: str, user_id: str | None, safe: bool) -> Response:
@@ -105,8 +133,8 @@ def _csv(coupon_id: str, user_id: str | None, safe: bool) -> Response:
     else:
         issuances = iter(operations.issuance(coupon_id, user_id))
     lines = csv_lines(coupon_id, issuances, safe)
-    # A stream would end with a chunk, which no answer to HEAD may have.
-    body = "" if request.method == "HEAD" else _pages(lines)
+    # An iterator in both cases: an empty text would have a length, which is not that of GET.
+    body = iter(()) if request.method == "HEAD" else _pages(lines)
     response = current_app.response_class(body, mimetype="text/csv")
     response.headers["Content-Disposition"] = f'attachment; filename="{coupon_id}.csv"'
     return response

@@ -13,10 +13,12 @@ from coupon_service.installation import Partitions
 from coupon_service.web import problems
 from coupon_service.web.admin import DeadLetterConverter, admin
 from coupon_service.web.api import CouponIdConverter, UserIdConverter, api
+from coupon_service.web.api_docs import api_docs
 from coupon_service.web.health import health
 from coupon_service.web.http_counters import http_counters
 from coupon_service.web.lean_flask import LeanFlask
 from coupon_service.web.metrics import installed, metrics
+from coupon_service.web.user_tokens import user_tokens
 
 #: Bytes of a request body; the largest valid one is far smaller.
 MAX_BODY = 16 * 1024
@@ -49,10 +51,11 @@ def create_app(config: Config | None = None, client: Redis | None = None) -> Fla
     partitions = Partitions(config, client)
     app.extensions["coupon_service"] = partitions
     app.extensions["coupon_monitoring"] = Monitoring(partitions)
-    for blueprint in (api, admin, health, metrics):
+    for blueprint in (api, admin, health, metrics, api_docs):
         app.register_blueprint(blueprint)
     if installed():
         app.http_counters = http_counters(tuple(rule.rule for rule in app.url_map.iter_rules()))
+    app.user_tokens = user_tokens(config)
     problems.install(app)
     if config.cors_origins:
         _allow_origins(app, config.cors_origins)
@@ -78,8 +81,9 @@ def _allow_origins(app: Flask, origins: list[str]) -> None:
                 re.compile(re.escape(origin) + r"\Z") for origin in origins
             ],
         }},
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
-        expose_headers=["Location", "Retry-After", "X-Request-ID"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match",
+                       "X-Request-ID"],
+        expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Request-ID"],
         methods=["GET", "POST", "DELETE"],
         max_age=600,
         send_wildcard=True,

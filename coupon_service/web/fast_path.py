@@ -67,6 +67,7 @@ class FastPath:
     def __init__(self, app: LeanFlask) -> None:
         self._next = app
         self._counters = app.http_counters
+        self._tokens = app.user_tokens
         self._loads = app.json.loads
         self._limit: int = app.config["MAX_CONTENT_LENGTH"]
         self._partitions: Partitions = app.extensions["coupon_service"]
@@ -114,8 +115,12 @@ class FastPath:
         try:
             data = environ["wsgi.input"].read(int(length))
             if len(data) == int(length):
-                return load_request(self._loads(data), environ.get("HTTP_IDEMPOTENCY_KEY"))
-        except (OSError, ValueError, ValidationError):
+                user_id = None
+                if self._tokens is not None:
+                    user_id = self._tokens.user(environ.get("HTTP_AUTHORIZATION", ""))
+                key = environ.get("HTTP_IDEMPOTENCY_KEY")
+                return load_request(self._loads(data), key, user_id)
+        except (OSError, ValueError, ValidationError, CouponError):
             pass
         environ["wsgi.input"] = BytesIO(data)
         return None

@@ -69,6 +69,9 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
         The client has to be told, or it would send its next request to nobody.
         """
         super().finalize_headers()
+        if self.command == "HEAD":
+            # An answer without a length would end with a chunk, which one to HEAD may not have.
+            self.response_use_chunked = False
         if self.server.closed:
             self.close_connection = True
             self.response_headers: list[tuple[bytes, bytes]] = [

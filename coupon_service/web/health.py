@@ -9,11 +9,13 @@ health = Blueprint("health", __name__)
 
 @health.get("/healthz")
 def alive() -> Response:
+    """Say that the process is alive."""
     return jsonify(status="alive")
 
 
 @health.get("/readyz")
 def ready() -> Response:
+    """Say whether Redis can be used."""
     return jsonify(status="ready", **monitoring().readiness())
 
 

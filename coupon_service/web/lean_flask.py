@@ -9,9 +9,10 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter
 
-from coupon_service.web.request_id import HEADER, request_id
 from coupon_service.web.http_counters import OTHER, HttpCounters
+from coupon_service.web.request_id import HEADER, request_id
 from coupon_service.web.strict_json import MalformedJSON, StrictJSON
+from coupon_service.web.user_tokens import UserTokens
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -90,6 +91,8 @@ class LeanFlask(Flask):
     response_class = LeanResponse
     #: None: nothing is counted.
     http_counters: HttpCounters | None = None
+    #: None: users have no tokens.
+    user_tokens: UserTokens | None = None
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"

@@ -21,6 +21,7 @@ class MetricsNotInstalled(NotImplemented):
 
 @metrics.get("/metrics")
 def scrape() -> Response:
+    """Read the metrics, for Prometheus."""
     require_admin_if_set()
     counters = _counters()
     from coupon_service.web.collectors import exposition  # which loads prometheus-client

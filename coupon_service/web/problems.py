@@ -10,7 +10,7 @@ from flask import Flask, Response, jsonify
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from coupon_service.errors import CouponError, Unauthorized
+from coupon_service.errors import CouponError, InvalidToken, NoToken, Unauthorized
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,11 @@ PROBLEM_TYPE = "application/problem+json"
 STATUS = {
     "sold_out": 400,
     "unauthorized": 401,
+    "invalid_token": 401,
+    "token_expired": 401,
+    "token_missing": 401,
     "admin_disabled": 403,
+    "wrong_user": 403,
     "unknown_coupon": 404,
     "not_requested": 404,
     "duplicate": 409,
@@ -36,7 +40,7 @@ STATUS = {
 }
 
 
-def _body(status: int, code: str, detail: str, **members: object) -> dict[str, object]:
+def problem(status: int, code: str, detail: str, **members: object) -> dict[str, object]:
     """Make the body of a problem; `members` are added to the standard ones."""
     return {
         "type": f"urn:coupon-service:problem:{code}",
@@ -58,14 +62,17 @@ def as_problem(error: CouponError) -> tuple[int, dict[str, object], dict[str, st
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="admin", Basic realm="admin"'
-    return status, _body(status, error.code, str(error), **error.details), headers
+    if isinstance(error, InvalidToken):
+        reason = "" if isinstance(error, NoToken) else ', error="invalid_token"'
+        headers["WWW-Authenticate"] = f'Bearer realm="user"{reason}'
+    return status, problem(status, error.code, str(error), **error.details), headers
 
 
 def unexpected() -> tuple[int, dict[str, object], dict[str, str]]:
     """Return HTTP status, body and headers for an exception that is a defect, and log it."""
     log.exception("an exception that is a defect")
     error = InternalServerError()
-    return 500, _body(500, "internal_server_error", str(error.description)), {}
+    return 500, problem(500, "internal_server_error", str(error.description)), {}
 
 
 def install(app: Flask) -> None:
@@ -90,7 +97,7 @@ def _coupon_error(error: CouponError) -> Response:
 
 
 def _invalid_request(error: ValidationError) -> Response:
-    return _response(422, _body(
+    return _response(422, problem(
         422, "invalid_request", "the request does not fit the schema", errors=error.messages
     ))
 
@@ -102,4 +109,4 @@ def _http_error(error: HTTPException) -> Response:
     headers = {
         name: value for name, value in error.get_headers() if name.lower() != "content-type"
     }
-    return _response(status, _body(status, code, error.description or error.name), headers)
+    return _response(status, problem(status, code, error.description or error.name), headers)

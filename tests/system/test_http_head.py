@@ -9,7 +9,7 @@ import pytest
 from tests.processes import HOST, gunicorn
 
 POST = "POST /api/coupons/request HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-BODY = '{"couponId": "A", "userId": "u"}'
+BODY = '{"couponId": "NOWHERE", "userId": "u"}'
 LENGTH = f"Content-Length: {len(BODY)}\r\n"
 
 
@@ -39,9 +39,9 @@ REFUSED = {
     "second length that differs": f"{POST}{LENGTH}Content-Length: 5\r\n\r\n{BODY}",
     "second length that is the same": f"{POST}{LENGTH}{LENGTH}\r\n{BODY}",
     "signed length": f"{POST}Content-Length: +{len(BODY)}\r\n\r\n{BODY}",
-    "length with underscore": f"{POST}Content-Length: 3_2\r\n\r\n{BODY}",
-    "hexadecimal length": f"{POST}Content-Length: 0x20\r\n\r\n{BODY}",
-    "list of lengths": f"{POST}Content-Length: 32, 32\r\n\r\n{BODY}",
+    "length with underscore": f"{POST}Content-Length: 3_8\r\n\r\n{BODY}",
+    "hexadecimal length": f"{POST}Content-Length: 0x26\r\n\r\n{BODY}",
+    "list of lengths": f"{POST}Content-Length: 38, 38\r\n\r\n{BODY}",
     "length and chunked": f"{POST}{LENGTH}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "chunked, then another coding": f"{POST}Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
     "another coding": f"{POST}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",

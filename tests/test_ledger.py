@@ -464,8 +464,9 @@ def test_torn_line_ends_no_reader(client, installation, tmp_path):
 
 def test_lines_that_are_twice_or_out_of_order_are_found(client, installation, tmp_path):
     add_lines(client, "1-0", "2-0")
-    sink = FileSink(tmp_path, 1)
+    sink = open_sink(f"file:{tmp_path}")
     copy(installation, sink)
+    sink.close()
     [path] = tmp_path.glob("*.jsonl")
     path.write_bytes(path.read_bytes() * 2)
     assert found_by_verify(installation, sink) == ["line 1-0 comes after 2-0"]

@@ -40,7 +40,7 @@ def private_pem(private):
 
 
 def token(key=SECRET, algorithm="HS256", **claims):
-    claims = {"sub": "u", "exp": int(time.time()) + 60, **claims}
+    claims = {"sub": "u", "exp": int(time.time()) + 3600, **claims}
     return jwt.encode({n: v for n, v in claims.items() if v is not None}, key, algorithm)
 
 
@@ -81,7 +81,7 @@ def status(http, given=None, user="u"):
 
 
 EXPIRED = {"exp": int(time.time()) - LEEWAY - 60}
-LATER = {"nbf": int(time.time()) + LEEWAY + 600}
+LATER = {"nbf": int(time.time()) + LEEWAY + 3600}
 ATTACKS = {
     "none": ({}, None, "token_missing"),
     "not a bearer token": ({}, "Basic dTp1", "token_missing"),

@@ -175,6 +175,12 @@ class WrongUser(CouponError):
     code = "wrong_user"
 
 
+class CrossSite(CouponError):
+    """Raised when the page of another site makes a browser send its cached password."""
+
+    code = "cross_site"
+
+
 class Unavailable(CouponError):
     """Raised when Redis cannot be used at the moment."""
 

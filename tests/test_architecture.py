@@ -38,7 +38,7 @@ LAYERS = [
         "web.answers", "web.lean_flask", "web.problems", "web.health", "web.collectors",
         "cli.terminal",
     },
-    {"cli.dead_letters", "cli.ledger"},
+    {"cli.dead_letters", "cli.ledger", "cli.rehearse"},
     {"web.api", "web.operations", "cli.coupons"},
     {"web.admin", "web.metrics", "web.fast_path"},
     {"web.app"},

@@ -4,8 +4,9 @@ import base64
 
 import pytest
 
+from coupon_service.scripts import Registration
 from coupon_service.web.app import create_app
-from tests.state import config_with, everything
+from tests.state import config_with, coupons_on, everything
 
 REGISTER = ("POST", "/api/coupons/register", {"couponId": "A", "quantity": 1})
 ADMIN = [
@@ -25,6 +26,37 @@ ADMIN = [
 
 def basic(password, user="admin"):
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize("headers, refused", [
+    ({"Sec-Fetch-Site": "cross-site"}, True),
+    ({"Sec-Fetch-Site": "same-site"}, True),
+    ({"Origin": "http://evil.example"}, True),
+    ({"Origin": "null"}, True),
+    ({"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}, False),
+    ({"Origin": "http://localhost"}, False),
+    ({}, False),
+    ({"Sec-Fetch-Site": "cross-site", "Authorization": "Bearer secret"}, False),
+])
+@pytest.mark.parametrize("method, path, body", [
+    ("POST", "/api/coupons/register", {"couponId": "A", "quantity": 6}),
+    ("POST", "/api/coupons/A/close", None),
+    ("DELETE", "/api/coupons/A", None),
+])
+def test_page_of_another_origin_changes_nothing_with_a_kept_password(
+    fake_client, method, path, body, headers, refused
+):
+    coupons_on(fake_client).register(Registration("A", 5))
+    before = everything(fake_client)
+    answer = http_with(fake_client, "secret").open(
+        path, method=method, json=body, headers={"Authorization": basic("secret"), **headers}
+    )
+    if refused:
+        assert (answer.status_code, answer.json["code"]) == (403, "cross_site")
+        assert everything(fake_client) == before
+    else:
+        assert answer.status_code == 200
+        assert everything(fake_client) != before
 
 
 def http_with(client, token):

@@ -12,6 +12,7 @@ from coupon_service.admin.csv_export import csv_lines
 from coupon_service.admin.operations import PAGE, Operations
 from coupon_service.admin.reconcile import Reconciliation
 from coupon_service.cli.dead_letters import dead
+from coupon_service.cli.rehearse import rehearse
 from coupon_service.cli.terminal import REFUSED, UNAVAILABLE, json_option, matching, open_partitions
 from coupon_service.cli.terminal import show as show_answer
 from coupon_service.installation import Installation
@@ -37,6 +38,7 @@ def coupons() -> None:
 
 
 coupons.add_command(dead)
+coupons.add_command(rehearse)
 
 
 @coupons.command()

@@ -1,10 +1,11 @@
 """Administrators are recognised by the admin token, and users by theirs, if they have one."""
 
 import hmac
+from urllib.parse import urlsplit
 
 from flask import current_app, request
 
-from coupon_service.errors import AdminDisabled, Unauthorized, WrongUser
+from coupon_service.errors import AdminDisabled, CrossSite, Unauthorized, WrongUser
 from coupon_service.web.user_tokens import UserTokens
 
 
@@ -16,6 +17,7 @@ def require_admin() -> None:
     Raises:
         AdminDisabled: there is no admin token.
         Unauthorized: the request does not carry it.
+        CrossSite: it would change something, and the page of another site made a browser send it.
     """
     if request.method == "OPTIONS":
         return
@@ -23,6 +25,8 @@ def require_admin() -> None:
         raise AdminDisabled("no COUPON_ADMIN_TOKEN is set, so nobody may do this")
     if not _is_admin():
         raise Unauthorized("the admin token is missing or wrong")
+    if request.method not in ("GET", "HEAD") and _is_basic() and _is_cross_site():
+        raise CrossSite("a page of another site may change nothing with the password of a browser")
 
 
 def require_admin_if_set() -> None:
@@ -52,6 +56,21 @@ def require_user(user_id: str) -> None:
         return
     if token_user() not in (None, user_id):
         raise WrongUser("the token is that of another user")
+
+
+def _is_basic() -> bool:
+    # A browser adds no Bearer token by itself, so the page that sends one knows it.
+    return request.headers.get("Authorization", "").lower().startswith("basic ")
+
+
+def _is_cross_site() -> bool:
+    """Whether a browser says that a page of another origin makes the request."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    # Without TLS browsers send no Sec-Fetch-Site, but an Origin with each POST and DELETE.
+    origin = request.headers.get("Origin")
+    return origin is not None and urlsplit(origin).netloc != request.host
 
 
 def _is_admin() -> bool:

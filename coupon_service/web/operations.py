@@ -21,7 +21,7 @@ _BODY = (
     "bad_request", "malformed_json", "request_entity_too_large", "unsupported_media_type",
     "invalid_request",
 )
-_ADMIN_CODES = ("unauthorized", "admin_disabled")
+_ADMIN_CODES = ("unauthorized", "admin_disabled", "cross_site")
 _USER_CODES = ("token_missing", "token_expired", "invalid_token", "wrong_user")
 _ADMIN: list[dict[str, list[str]]] = [{"admin": []}, {"adminPassword": []}]
 _USER: list[dict[str, list[str]]] = [{}, {"user": []}]
@@ -48,7 +48,8 @@ def _admin(answer: type[Schema], *codes: str, query: type[Schema] | None = None)
 OPERATIONS = {
     "api.register": Operation(
         answers.Registered, ("quantity_too_low", "being_removed", "invalid_window", "unauthorized",
-                             *_STORED, *_BODY), [{}, *_ADMIN], body=schemas.RegisterSchema,
+                             "cross_site", *_STORED, *_BODY),
+        [{}, *_ADMIN], body=schemas.RegisterSchema,
     ),
     "api.request_coupon": Operation(
         answers.Accepted, ("sold_out", "duplicate", "not_open", "closed", "unknown_coupon",

@@ -24,6 +24,7 @@ STATUS = {
     "token_missing": 401,
     "admin_disabled": 403,
     "wrong_user": 403,
+    "cross_site": 403,
     "unknown_coupon": 404,
     "not_requested": 404,
     "duplicate": 409,

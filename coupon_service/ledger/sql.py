@@ -39,8 +39,8 @@ FETCHED = 1000
 #: Seconds, or milliseconds where the name says so, after which a silent server is given up.
 _SILENCE = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2,
             "keepalives_count": 3, "tcp_user_timeout": 10_000}
-#: The same for a server that is there and does not get on; instants are read as they were written.
-_SESSION = "-c lock_timeout=5s -c statement_timeout=30s -c timezone=UTC"
+#: A table that somebody has locked is given up too; instants are read as they were written.
+_SESSION = "-c lock_timeout=5s -c timezone=UTC"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Instant = DateTime(timezone=True)
 

@@ -181,6 +181,24 @@ def test_sink_that_is_down_delays_nothing_and_catches_up(
     assert follow.wait() == 0
 
 
+@needs_postgres
+def test_copier_that_waits_for_a_lock_says_so_and_ends_with_a_signal(
+    own_server, shared_postgres, launch, tmp_path
+):
+    import psycopg
+
+    url = shared_postgres.database()
+    follow = launch(copier(own_server, tmp_path / "copier.log", url).start())
+    admit(own_server, "A", 1, 1)
+    wait_until(lambda: has_all(own_server, url), "the ledger to have all")
+    with psycopg.connect(url) as connection:
+        connection.execute("LOCK TABLE ledger")
+        admit(own_server, "A", 1, 2)
+        wait_until(lambda: "lock timeout" in follow.output(), "the copier to give up")
+        follow.signal(signal.SIGTERM)
+        assert follow.wait(10) == 0
+
+
 def test_log_stays_small_while_the_ledger_has_everything(own_server, launch, tmp_path):
     url, keep, count = f"sqlite:///{tmp_path}/ledger.db", SALE // 20, SALE
     launch(copier(own_server, tmp_path / "copier.log", url).start())

@@ -20,7 +20,7 @@ from tests.system.chaos.proxy import Proxy
 from tests.system.deployments import Cluster, Sentinels
 
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(1_000_000))
-SECONDS = float(os.environ.get("CHAOS_SECONDS") or 12)
+SECONDS = float(os.environ.get("CHAOS_SECONDS") or 8)
 QUANTITY, CONNECTIONS, WORKERS = 150, 8, 3
 TOKEN = "chaos"
 CLAIM_IDLE_MS = 400

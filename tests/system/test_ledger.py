@@ -238,6 +238,10 @@ def test_example_of_a_consumer_group_misses_no_issuance_when_it_is_killed(
     mailer = launch(Process(
         [sys.executable, "mailer.py"], tmp_path / "mails", tmp_path, REDIS_URL=own_server.url
     ))
+    mailer.start()
+    with own_server.client() as client:  # what is trimmed before it has a group it never gets
+        wait_until(lambda: client.exists(KEYS.log), "the mailer to make its group")
+    mailer.stop()
     launch(worker(own_server.url, tmp_path / "worker.log", COUPON_LOG_KEEP="1"))
     for number in range(5):
         mailer.start()

@@ -73,16 +73,6 @@ def worker(client: Redis) -> Worker:
 
 
 @pytest.fixture
-def coupons_of_real(real_client: Redis) -> AllCoupons:
-    return coupons_on(real_client)
-
-
-@pytest.fixture
-def worker_of_real(real_client: Redis) -> Worker:
-    return worker_on(real_client)
-
-
-@pytest.fixture
 def http(client: Redis) -> FlaskClient:
     return create_app(CONFIG, client).test_client()
 

@@ -84,6 +84,9 @@ def test_loss_is_shown_and_accepted_once(run, a_sale, tmp_path, monkeypatch):
     name = f"sqlite:///{tmp_path}/ledger.db"
     code, output = run("copy")
     assert code == 3 and "gone back" in output
+    code, output = run("accept", name)  # nobody answers the question
+    assert code == 1 and output.index('"decision": "issued"') < output.index("for good?")
+    assert run("copy")[0] == 3
     code, output = run("accept", name, "--yes")
     assert code == 0 and output.count('"decision": "issued"') == 4
     assert run("copy")[0] == 0

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from threading import Event, Thread
 from typing import Any
 
@@ -112,18 +113,21 @@ def forget(name: str) -> None:
 
 @ledger.command()
 @click.argument("name")
-@click.confirmation_option(prompt="Redis has lost these lines for good?")
-def accept(name: str) -> None:
-    """Let the sink NAME go on after Redis has gone back; shows the lines that Redis has lost.
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def accept(name: str, yes: bool) -> None:
+    """Let the sink NAME go on after Redis has gone back; shows the lines that Redis has lost, and
+    asks.
 
     The process that copies to a file has to be stopped first.
     """
     with _opened() as (partitions, sinks):
         sink = _named(sinks, name)
         lost = {each: lost_lines(each, sink) for each in partitions}
+        for line in chain.from_iterable(lost.values()):
+            click.echo(to_json(line))
+        if any(lost.values()) and not yes:
+            click.confirm("Has Redis lost these lines for good?", abort=True)
         for installation, lines in lost.items():
-            for line in lines:
-                click.echo(to_json(line))
             if lines:
                 accept_loss(installation, sink, lines)
     click.echo(f"{sum(map(len, lost.values()))} lines are lost", err=True)

@@ -16,7 +16,8 @@ def lost_lines(installation: Installation, sink: Sink) -> list[Line]:
         redis.exceptions.RedisError: Redis cannot be used.
         SinkError: the sink cannot, or Redis has lines between those, which the sink has not.
     """
-    partition, client = installation.partition, _client(installation)
+    partition = installation.partition
+    client: Any = installation.client
     last = sink.last(partition)
     accepted = client.hget(installation.keys.ledger, f"accepted:{sink.name}") or "0-0"
     if not last or last.log_id == accepted:
@@ -47,8 +48,11 @@ def accept(installation: Installation, sink: Sink, lost: list[Line]) -> None:
 
     Raises:
         redis.exceptions.RedisError, SinkError: see `lost_lines`; the call can be repeated.
+        Busy: another process writes the sink.
     """
-    client, keys = _client(installation), installation.keys
+    client: Any = installation.client
+    keys = installation.keys
+    sink.open(installation.partition)  # nobody else writes it from here on
     ms, sequence = parts(lost[-1].log_id)
     marker = f"{ms}-{sequence + 1}"
     if not client.exists(keys.log):
@@ -67,7 +71,3 @@ def _before(log_id: str) -> str:
     """The greatest id below one."""
     ms, sequence = parts(log_id)
     return f"{ms}-{sequence - 1}" if sequence else f"{ms - 1}-{2**63 - 1}"
-
-
-def _client(installation: Installation) -> Any:
-    return installation.client

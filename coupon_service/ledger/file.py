@@ -46,6 +46,7 @@ class FileSink:
                     os.fsync(file.fileno())
             _sync(self._folder)
         except OSError as error:
+            self._unlock(partition)
             raise SinkError(f"{self.name}: {error}") from error
 
     def last(self, partition: int) -> Line | None:

@@ -62,12 +62,14 @@ def listens(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
-def tool(name: str) -> str:
-    """The program of a Debian package; a test that needs it is skipped without, but not in CI."""
-    program = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+def tool(*names: str) -> str:
+    """A program that does not come with Python, the first of these that is there; a test that
+    needs it is skipped without, but not in CI."""
+    places = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"
+    program = next(filter(None, (shutil.which(name, path=places) for name in names)), None)
     if not program and not os.environ.get("CI"):
-        pytest.skip(f"{name} is not installed")
-    assert program, f"{name} is not installed"
+        pytest.skip(f"{names[0]} is not installed")
+    assert program, f"{names[0]} is not installed"
     return program
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from coupon_service.scripts import Registration
-from tests.processes import ROOT, Server
+from tests.processes import ROOT, Server, tool
 from tests.state import assert_consistent, coupons_on, drain, everything, worker_on
-from tests.system.test_deploy import program
 
 
 def blocks():
@@ -24,8 +23,8 @@ def blocks():
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """A server of the program that the commands start."""
-    monkeypatch.setenv("COUPON_TEST_SERVER", program("redis-server", "redis-server"))
-    program("redis-cli", "redis-tools")
+    monkeypatch.setenv("COUPON_TEST_SERVER", tool("redis-server"))
+    tool("redis-cli")
     folder = tmp_path / "redis"
     folder.mkdir()
     server = Server(folder).start()

@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import ssl
 import subprocess
@@ -13,24 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import HOST, ROOT, Process, free_port, gunicorn, listens, wait_until
+from tests.processes import HOST, ROOT, Process, free_port, gunicorn, listens, tool, wait_until
 
 DEPLOY = ROOT / "docs" / "deploy"
 ASKED = {"couponId": "A", "userId": "u"}
 
 
-def program(name, package):
-    """Where a program is; without it the test is skipped, but never in CI."""
-    found = shutil.which(name)
-    if not found and not os.environ.get("CI"):
-        pytest.skip(f"{name} is not installed: apt-get install {package}")
-    assert found
-    return found
-
-
 @pytest.mark.parametrize("unit", sorted(file.name for file in DEPLOY.glob("*.service")))
 def test_systemd_takes_the_unit(unit, tmp_path):
-    verify = [program("systemd-analyze", "systemd"), "verify"]
+    verify = [tool("systemd-analyze"), "verify"]
     text = (DEPLOY / unit).read_text()
     # A program that does not exist is an error of the unit too.
     text = text.replace("/opt/coupon-service/.venv/bin/", f"{Path(sys.executable).parent}/")
@@ -78,7 +68,7 @@ class Nginx:
         )
         (folder / "nginx.conf").write_text(text)
         self.log = folder / "access.log"
-        self.command = [program("nginx", "nginx-light"), "-p", str(folder), "-c",
+        self.command = [tool("nginx"), "-p", str(folder), "-c",
                         str(folder / "nginx.conf")]
 
     def checked(self):
@@ -108,7 +98,7 @@ def nginx(own_server, launch, tmp_path):
     def start(**options):
         folder = tmp_path / "nginx"
         folder.mkdir()
-        program("nginx", "nginx-light")
+        tool("nginx")
         api, url = gunicorn(
             own_server.url, tmp_path / "web.log", WEB_CONCURRENCY="1", COUPON_PROXIES="1",
             GUNICORN_CMD_ARGS="--access-logfile -",

@@ -1,7 +1,5 @@
 """The examples in docs/examples do what they say."""
 
-import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -12,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.load import Client
-from tests.processes import HOST, ROOT, gunicorn, worker
+from tests.processes import HOST, ROOT, gunicorn, tool, worker
 
 EXAMPLES = ROOT / "docs" / "examples"
 
@@ -49,14 +47,6 @@ def api(own_server, launch, tmp_path, other_origin):
     return url.removesuffix("/api/coupons")
 
 
-def needed(program, *other_names):
-    found = next(filter(None, map(shutil.which, (program, *other_names))), None)
-    if found is None:
-        assert not os.environ.get("CI"), f"{program} must be there in CI"
-        pytest.skip(f"{program} is not installed")
-    return found
-
-
 @pytest.mark.parametrize(
     "program, example, issued, refused",
     [
@@ -68,7 +58,7 @@ def needed(program, *other_names):
 def test_program_gets_a_coupon_and_says_why_it_gets_none(api, program, example, issued, refused):
     for user, code, expected in (("user123", 0, issued), ("user456", 1, refused)):
         ran = subprocess.run(
-            [needed(program), EXAMPLES / example, api, "SPRING2025", user],
+            [tool(program), EXAMPLES / example, api, "SPRING2025", user],
             capture_output=True, text=True, timeout=60,
         )
         assert (ran.returncode, expected in ran.stdout + ran.stderr) == (code, True), ran
@@ -79,11 +69,11 @@ def browser():
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
-    options.binary_location = needed("chromium", "chromium-browser", "google-chrome")
+    options.binary_location = tool("chromium", "chromium-browser", "google-chrome")
     for option in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
         options.add_argument(option)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options, webdriver.ChromeService(needed("chromedriver")))
+    return webdriver.Chrome(options, webdriver.ChromeService(tool("chromedriver")))
 
 
 def test_page_of_another_origin_gets_a_coupon_in_a_browser(api, other_origin):

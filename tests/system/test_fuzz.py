@@ -2,17 +2,14 @@
 
 import os
 import re
-import shutil
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jwt
 import pytest
 
 from tests.load import Client
-from tests.processes import gunicorn, wait_until, worker
+from tests.processes import gunicorn, tool, wait_until, worker
 from tests.state import KEYS, backlog
 
 TOKEN, SECRET = "secret", "a secret of at least 32 characters"
@@ -40,16 +37,6 @@ WAYS = {
 }
 
 
-def program():
-    """Where schemathesis is: in the environment of the tests, or in one of its own on the PATH."""
-    beside = Path(sys.executable).parent / "schemathesis"
-    found = str(beside) if beside.exists() else shutil.which("schemathesis")
-    if found is None:
-        assert not os.environ.get("CI"), "schemathesis must be there in CI"
-        pytest.skip("schemathesis is not installed")
-    return found
-
-
 def fill(server, url):
     """Leave a coupon, an issued request and two dead letters, which the cases meet."""
     Client(url).register("SPRING2025", 10**6, TOKEN)
@@ -62,7 +49,7 @@ def fill(server, url):
 @pytest.mark.parametrize("way", WAYS)
 def test_every_answer_is_as_documented(own_server, launch, tmp_path, way):
     settings, token = WAYS[way]
-    fuzzer = program()
+    fuzzer = tool("schemathesis")
     api, url = gunicorn(own_server.url, tmp_path / "web.log", **settings)
     launch(api)
     launch(worker(own_server.url, tmp_path / "worker.log"))

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import (
+    dashboard,
     decisions,
     fast_path,
     growth,
@@ -63,7 +64,7 @@ def measure(scale: Scale) -> list[Section]:
         finally:
             for peer in peers.values():
                 peer.stop()
-    for alone in (fast_path, metrics, partitions, ledger, growth, removal, memory):
+    for alone in (fast_path, metrics, dashboard, partitions, ledger, growth, removal, memory):
         _say(alone.__name__)
         with tempfile.TemporaryDirectory() as folder:
             sections.append(alone.run(Path(folder), scale))

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", metavar="section",
                         help=f"only these, nothing is written: {', '.join(SECTIONS)}")
     parser.add_argument("--quick", action="store_true",
-                        help="about a minute: whether all works and is exact; no figures")
+                        help="a minute and a half: whether all works and is exact; no figures")
     arguments = parser.parse_args()
     if unknown := set(arguments.sections) - SECTIONS.keys():
         parser.error(f"no such section: {', '.join(sorted(unknown))}")

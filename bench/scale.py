@@ -28,4 +28,4 @@ class Scale(NamedTuple):
 FULL = Scale(5, 2, (8, 64, 256), 3, 1000, 50_000, 1000, 100_000, 10_000,
              (1_000, 100_000, 1_000_000), (1, 100, 10_000), 100_000)
 #: For finding out that everything works and is exact; its figures mean nothing.
-QUICK = Scale(1, 1, (64,), 1, 100, 5_000, 200, 5_000, 1_000, (100, 1_000), (1, 100), 2_000)
+QUICK = Scale(1, 1, (64,), 1, 100, 2_000, 200, 5_000, 1_000, (100, 1_000), (1, 100), 2_000)

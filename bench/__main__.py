@@ -11,7 +11,18 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import decisions, growth, ledger, memory, metrics, removal, requests, sale, variants
+from bench import (
+    dashboard,
+    decisions,
+    growth,
+    ledger,
+    memory,
+    metrics,
+    removal,
+    requests,
+    sale,
+    variants,
+)
 from bench.filling import programs
 from bench.goals import goals_table, missing
 from bench.load import require_tools
@@ -25,8 +36,8 @@ PACKAGES = ("flask", "gunicorn", "gevent", "redis", "hiredis", "marshmallow", "f
 #: In the order of the results.
 SECTIONS: dict[str, Callable[[Path, Scale], Section]] = {
     "requests": requests.run, "sale": sale.run, "decisions": decisions.run, **variants.RUNS,
-    "metrics": metrics.run, "ledger": ledger.run, "growth": growth.run, "removal": removal.run,
-    "memory": memory.run,
+    "metrics": metrics.run, "dashboard": dashboard.run, "ledger": ledger.run, "growth": growth.run,
+    "removal": removal.run, "memory": memory.run,
 }
 
 

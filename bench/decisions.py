@@ -107,7 +107,8 @@ def _redis_benchmark(peer: Peer, count: int) -> float:
         client.xgroup_create(KEYS.requests, GROUP, id="0")
         keys = [
             KEYS.stock(COUPON), KEYS.requested(COUPON), KEYS.pending(COUPON), KEYS.coupon(COUPON),
-            KEYS.requests, KEYS.log, KEYS.issuances(COUPON), KEYS.user(COUPON, "__rand_int__"),
+            KEYS.requests, KEYS.log, KEYS.issuances(COUPON), KEYS.series(COUPON),
+            KEYS.user(COUPON, "__rand_int__"),
         ]
         output = subprocess.run(
             ["redis-benchmark", "-p", str(peer.server.port), "-c", "1", "-P", str(PIPELINE),

@@ -62,6 +62,12 @@ GOALS = {
     "answers/s of appendfsync always to no AOF, accepted, 64 connections": Goal(None),
     "web CPU of 16 partitions to 1 partition, accepted, 64 connections": Goal(1.1, True),
     "CPU µs that counting adds to a request": Goal(3, True),
+    "µs of Redis that counting adds to a decision": Goal(0.3, True),
+    **{
+        f"Redis for {page} at {size} to 10 coupons": Goal(3, True)
+        for page in ("overview", "one coupon", "system")
+        for size in ("1,000 coupons", "many issuances")
+    },
     "lines/s of file to executemany": Goal(0.8),
     "lines/s of sqlite to executemany": Goal(0.8),
     "lines/s of postgresql to executemany": Goal(0.8),

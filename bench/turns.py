@@ -7,6 +7,7 @@ from bench.load import POLLED, Load, send
 from bench.peers import PLENTY, Peer
 from bench.report import ratios, spread
 from bench.scale import Scale
+from tests.processes import wait_until
 
 #: Users that have a place before the load: those who are polled; the one who takes the last coupon.
 _BEFORE = {"accepted": 0, "sold out": 1, "status poll": POLLED}
@@ -51,14 +52,15 @@ def _measure(
     before = _BEFORE[outcome]
     if before:
         peer.admit(range(before))
-        peer.settle()
+        wait_until(lambda: not peer.backlog(), f"the decisions of {peer.name}")
     polls = outcome == "status poll"
     if polls:
         peer.assert_polls()
     load = send(
         peer, seconds, connections, kind="poll" if polls else "request", heads=heads, rate=rate
     )
-    peer.settle()
+    if outcome == "accepted":
+        peer.settle()
     peer.assert_exact()
     assert load.refused == (load.answers if outcome == "sold out" else 0), (peer.name, load)
     if peer.promises:

@@ -311,8 +311,8 @@ def test_what_is_refused_is_said_at_the_field(service, browser):
     browser.shows("#connection", "Live")
     browser.click("#open-register")
     for coupon, quantity, field, text in (
-        ("A", "5", "couponId", "This coupon exists"), ("A b", "5", "couponId", "A-Z"),
-        ("B", "0", "quantity", "1"),
+        ("A", "5", "couponId", "This coupon exists"), ("A b", "5", "couponId", "format"),
+        ("request", "5", "couponId", "A-Z"), ("B", "0", "quantity", "1"),
     ):
         browser.type("#field-couponId", coupon)
         browser.type("#field-quantity", quantity)

@@ -1,6 +1,6 @@
 // One coupon: its numbers, its picture, its users, and what can be done with it.
 import {
-  byId, call, count, couponPath, done, duration, fill, list, moment, poll, t,
+  byId, call, change, count, couponPath, done, duration, fill, list, moment, poll, t,
 } from "./page.js";
 import {confirm, register} from "./dialogs.js";
 import {picture} from "./picture.js";
@@ -9,7 +9,7 @@ import {draw, shown} from "./snapshot.js";
 const id = byId("coupon").dataset.id, its = {coupon: id};
 let coupon = null;
 
-const pollNow = poll(() => `/api/dashboard/coupons/${encodeURIComponent(id)}`, show);
+poll(() => `/api/dashboard/coupons/${encodeURIComponent(id)}`, show);
 
 function show({coupon: read, series, issuances}) {
   coupon = read;
@@ -29,21 +29,15 @@ function show({coupon: read, series, issuances}) {
   byId("close").disabled = ["closed", "expired"].includes(coupon.state);
 }
 
-byId("open-register").onclick = () => register(() => coupon, () => {
-  done(t("{coupon} is changed.", its));
-  pollNow();
-});
+byId("open-register").onclick = () =>
+  register(() => coupon, () => done(t("{coupon} is changed.", its)));
 
 byId("close").onclick = () => confirm(
   t("Close {coupon}?", its),
   t("Nobody can request it any more. What was accepted is still issued. "
     + "A later end of the window opens it again."),
   t("Close now"),
-  async () => {
-    await call("POST", couponPath(id, "close"));
-    done(t("{coupon} is closed.", its));
-    pollNow();
-  },
+  () => change("POST", couponPath(id, "close"), t("{coupon} is closed.", its)),
 );
 
 byId("delete").onclick = () => confirm(
@@ -51,38 +45,31 @@ byId("delete").onclick = () => confirm(
   t("{issued} issuances and {pending} pending requests are removed, and cannot be brought back. "
     + "The log keeps what happened.", shown(coupon)),
   t("Delete"),
-  async () => {
-    await call("DELETE", couponPath(id));
-    location.assign("?");
-  },
+  () => call("DELETE", couponPath(id)).then(() => location.assign("?")),
 );
 
 const STATUS = {issued: t("issued"), pending: t("pending"), expired: t("expired")};
 
+/** Show what the user has whose id is in the field. */
 async function lookUp() {
   const user = byId("user-id").value;
   let text, status;
   try {
     const found = await call("GET", couponPath(id, "users", user));
     ({status} = found);
-    const at = found.issuedAt ? [moment(found.issuedAt)] : [];
-    text = [user, STATUS[status], ...at].join(" · ");
+    text = `${user} · ${STATUS[status]} · ${moment(found.issuedAt)}`;
   } catch (error) {
     text = error.status === 404 ? t("{user} has no such coupon.", {user}) : error.message;
   }
   fill(byId("found"), {text});
   byId("found").hidden = false;
   byId("cancel").hidden = !["issued", "pending"].includes(status);
+  const said = t("{coupon} of {user} is cancelled.", {coupon: id, user});
   byId("cancel").onclick = () => confirm(
     t("Cancel {coupon} of {user}?", {coupon: id, user}),
     t("The coupon goes back to the stock, and somebody else can get it."),
     t("Cancel the coupon"),
-    async () => {
-      await call("DELETE", couponPath(id, "users", user));
-      done(t("{coupon} of {user} is cancelled.", {coupon: id, user}));
-      await lookUp();
-      pollNow();
-    },
+    () => change("DELETE", couponPath(id, "users", user), said).then(lookUp),
   );
 }
 

@@ -1,5 +1,5 @@
 // All coupons, in pages; those that are live now first.
-import {byId, done, fill, list, poll, t} from "./page.js";
+import {byId, done, fill, list, poll, pollNow, t} from "./page.js";
 import {register} from "./dialogs.js";
 import {draw, shown} from "./snapshot.js";
 
@@ -12,7 +12,7 @@ const prefix = () => byId("prefix").value.trim();
 /** Whether an id can begin with what is searched for: the API refuses everything else. */
 const isPrefix = () => /^[\w.~-]*$/.test(prefix());
 
-const pollNow = poll(() => `/api/dashboard?${new URLSearchParams({
+poll(() => `/api/dashboard?${new URLSearchParams({
   limit: 20, ...(after && {after}), ...(isPrefix() && prefix() && {prefix: prefix()}),
 })}`, show);
 
@@ -51,7 +51,5 @@ byId("next").onclick = () => goTo(next);
 byId("first").onclick = () => goTo("");
 byId("prefix").oninput = () => goTo("");
 byId("search").onsubmit = event => event.preventDefault();
-byId("open-register").onclick = () => register(() => null, coupon => {
-  done(t("{coupon} is registered.", {coupon: coupon.couponId}));
-  pollNow();
-});
+byId("open-register").onclick = () =>
+  register(() => null, ({couponId: coupon}) => done(t("{coupon} is registered.", {coupon})));

@@ -71,8 +71,7 @@ async function send(form, coupon) {
   }
   if (!coupon) {
     const path = `/api/dashboard?limit=1&prefix=${encodeURIComponent(couponId)}`;
-    // What is wrong with the id is said by the registration.
-    const {coupons} = await call("GET", path).catch(() => ({coupons: []}));
+    const {coupons} = await call("GET", path);
     if (coupons[0]?.couponId === couponId) {
       throw refusal({couponId: t("This coupon exists: change it on its own page.")});
     }

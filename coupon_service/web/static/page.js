@@ -67,14 +67,20 @@ export async function call(method, path, body) {
 export const couponPath = (id, ...rest) =>
   ["/api/coupons", ...[id, ...rest].map(encodeURIComponent)].join("/");
 
+/** Polls at once; see `poll`. */
+export let pollNow;
 let said;
 
-/** Say for some seconds what was done, in words that a screen reader reads too. */
+/** Say for some seconds what was done, in words that a screen reader reads too, and show it. */
 export function done(text) {
   clearTimeout(said);
   byId("done").textContent = text;
   said = setTimeout(() => byId("done").replaceChildren(), SAID);
+  pollNow();
 }
+
+/** Change something that needs no body, and say `text`. */
+export const change = (method, path, text) => call(method, path).then(() => done(text));
 
 /** Change a text that a screen reader reads out, if it is another one. */
 function say(id, text) {
@@ -100,11 +106,11 @@ const LOST = {
   404: t("This coupon is not registered (any more)."), 503: t("Redis cannot be used."),
 };
 
-/** Poll `path()` and show what it returns; returns a function that polls at once. */
+/** Poll `path()` and show what it returns. */
 export function poll(path, show) {
   let timer, latest = 0, failures = 0, shownAt = null;
 
-  async function once() {
+  pollNow = async () => {
     clearTimeout(timer);
     const ticket = ++latest;
     const [data, problem] = await call("GET", path()).then(its => [its], error => [null, error]);
@@ -122,14 +128,13 @@ export function poll(path, show) {
       say("connection", (LOST[error.status] ?? error.message) + since);
     }
     const pause = document.hidden ? HIDDEN : VISIBLE;
-    timer = setTimeout(once, failures ? Math.min(pause * 2 ** (failures - 1), LONGEST) : pause);
+    timer = setTimeout(pollNow, failures ? Math.min(pause * 2 ** (failures - 1), LONGEST) : pause);
     byId("connection").dataset.state = failures ? "lost" : "live";
     document.body.classList.toggle("stale", failures > 0);
     // A change of a coupon that was deleted would register it again.
     byId("main").inert = problem?.status === 404;
-  }
+  };
 
-  document.addEventListener("visibilitychange", () => document.hidden || once());
-  once();
-  return once;
+  document.addEventListener("visibilitychange", () => document.hidden || pollNow());
+  pollNow();
 }

@@ -1,8 +1,8 @@
 // Redis, workers, dead letters and the ledger.
-import {byId, call, count, done, duration, fill, list, moment, poll, t} from "./page.js";
+import {byId, change, count, duration, fill, list, moment, poll, t} from "./page.js";
 import {confirm} from "./dialogs.js";
 
-const pollNow = poll(() => "/api/dashboard/system", show);
+poll(() => "/api/dashboard/system", show);
 
 function show(data) {
   const {warnings, partitions, decisionTimes: times} = data;
@@ -41,18 +41,12 @@ function showDeadLetter(row, {deadLetter, deadAt, reason, fields}) {
     t("Retry {name}?", {name: deadLetter}),
     t("Its request goes to the workers again. Without the cause repaired it comes back here."),
     t("Retry"),
-    () => act("POST", `${path}/retry`, t("{name} is decided again.", {name: deadLetter})),
+    () => change("POST", `${path}/retry`, t("{name} is decided again.", {name: deadLetter})),
   );
   row.querySelector(".discard").onclick = () => confirm(
     t("Discard {name}?", {name: deadLetter}),
     t("A request that is still pending is refused, and its place returns."),
     t("Discard"),
-    () => act("DELETE", path, t("{name} is discarded.", {name: deadLetter})),
+    () => change("DELETE", path, t("{name} is discarded.", {name: deadLetter})),
   );
-}
-
-async function act(method, path, text) {
-  await call(method, path);
-  done(text);
-  pollNow();
 }

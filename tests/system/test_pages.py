@@ -331,6 +331,11 @@ def test_page_speaks_korean(service, tmp_path):
         browser.shows("#numbers", "수량\n2")
         assert browser.find("html").get_attribute("lang") == "ko"
         assert browser.violations() == []
+        service.ask("A", ["u0", "u1"])
+        browser.click("#open-register")
+        browser.type("#field-quantity", "1")
+        browser.click("#register .primary")
+        browser.shows("#problem-quantity", "이미 발급되었거나")
 
 
 def test_page_of_another_site_can_neither_frame_nor_change_anything(service, browser, tmp_path):
@@ -482,3 +487,27 @@ def test_issuances_from_before_they_were_counted_are_not_denied(service, browser
     with service.server.client() as client:
         client.delete(KEYS.series("A"))
     browser.shows("#summary", "No issuance was counted yet.")
+
+
+def test_dialog_stays_until_what_it_does_has_come_to_an_end(service, browser):
+    from selenium.webdriver.common.keys import Keys
+
+    service.register("A", 5)
+    browser.open(service.page("?coupon=A"))
+    browser.click("#close")
+    service.server.signal(signal.SIGSTOP)
+    browser.click("#confirm .danger")
+    browser.press(Keys.ESCAPE)
+    wait_until(lambda: browser.text("#confirm[open] .problem"), "what has become of it", 20)
+    service.server.signal(signal.SIGCONT)
+
+
+def test_page_that_cannot_show_an_answer_is_not_live(service, browser):
+    service.register("A", 5)
+    browser.open(service.page("?coupon=A"))
+    browser.shows("#connection", "Live")
+    browser.driver.execute_script(
+        "window.fetch = async () => new Response('{\"queue\": {\"backlog\": 0}}')"
+    )
+    wait_until(lambda: browser.all("#connection[data-state=lost]"), "that it is said")
+    assert "Live" not in browser.text("#connection")

@@ -37,6 +37,7 @@ def basic(password, user="admin"):
     ({"Sec-Fetch-Site": "same-site"}, True),
     ({"Origin": "http://evil.example"}, True),
     ({"Origin": "null"}, True),
+    ({"Origin": "http://["}, True),
     ({"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}, False),
     ({"Origin": "http://localhost"}, False),
     ({}, False),

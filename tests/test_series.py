@@ -16,7 +16,7 @@ from coupon_service.scripts import Registration, Request
 from coupon_service.snapshot import instant
 from tests.state import KEYS, coupons_on, drain, installation_on, operations_on, worker_on
 
-START = 1_800_000_000
+START = 1_700_000_000
 
 
 def series_of(client):
@@ -112,6 +112,22 @@ def test_counts_stay_exact_however_long_a_campaign_lasts(monkeypatch):
         suppress_health_check=list(HealthCheck),
     )
     case("runTest").runTest()
+
+
+def test_counts_of_a_clock_that_was_ahead_hide_no_others(monkeypatch):
+    clock = SimpleNamespace(now=START)
+    monkeypatch.setattr(
+        "fakeredis.commands_mixins.server_mixin.time", SimpleNamespace(time=lambda: clock.now)
+    )
+    client = fakeredis.FakeRedis(decode_responses=True, protocol=2)
+    coupons, worker = coupons_on(client), worker_on(client)
+    coupons.register(Registration("A", 9))
+    for number, ahead in enumerate((0, 365 * 86_400, 60, 61)):
+        clock.now = START + ahead
+        coupons.request("A", f"u{number}", "r")
+        drain(client, worker)
+    shown = series_of(client)
+    assert [(each["issued"], each["stock"]) for each in shown["counts"]] == [(3, 5)]
 
 
 @pytest.fixture

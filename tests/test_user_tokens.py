@@ -122,6 +122,8 @@ ATTACKS = {
     "without sub": ({}, token(sub=None), "invalid_token"),
     "sub is a number": ({}, forged({"alg": "HS256"}, {"sub": 5, "exp": 9e9}, SECRET),
                         "invalid_token"),
+    "exp is a text": ({}, forged({"alg": "HS256"}, {"sub": "u", "exp": "9999999999"}, SECRET),
+                      "invalid_token"),
     "sub is no userId": ({}, token(sub="../x"), "invalid_token"),
     "sub is empty": ({}, token(sub=""), "invalid_token"),
     "sub has a surrogate": ({}, token(sub="\ud800"), "invalid_token"),
@@ -150,7 +152,7 @@ def test_attack_is_refused_and_changes_nothing(service, fake_client, settings, g
 
 ORDINARY_HEAD = {"alg": "HS256", "typ": "JWT"}
 NUMBERS = st.sampled_from([0, 1, -5, 5, 60, 3600]).map(lambda after: int(time.time()) + after) | (
-    st.sampled_from(["x", 1e300, float("inf"), None, True, 9e9, -1, {}])
+    st.sampled_from(["x", "9999999999", 1e300, float("inf"), None, True, 9e9, -1, {}])
 )
 TEXTS = st.sampled_from(["u", "other", "", "../x", 5, None, ["u"], {"u": 1}])
 ODD_CLAIMS = st.dictionaries(

@@ -35,20 +35,23 @@ def read_series(installation: Installation, coupon_id: str) -> dict[str, Any]:
             reads.hget(keys.coupon(coupon_id), "quantity")
             reads.get(keys.stock(coupon_id))
             reads.hgetall(keys.series(coupon_id))
-            quantity, stock, slots = reads.execute()
+            reads.time()
+            quantity, stock, slots, time = reads.execute()
         left = int(stock or 0)
         for span in SPANS:
-            counts = _archive(span, slots)
+            counts = _archive(span, slots, time[0])
             if sum(issued for _, issued, _ in counts) == int(quantity or 0) - left:
                 break
         return {"spanSeconds": span, "counts": _with_stock(counts, left)}
 
 
-def _archive(span: int, slots: dict[str, str]) -> list[tuple[int, int, int]]:
-    """The start (s), issued and added of the newest SLOTS spans, as far as they were counted."""
+def _archive(span: int, slots: dict[str, str], now: int) -> list[tuple[int, int, int]]:
+    """The start (s), issued and added of the newest SLOTS spans up to now, as far as they were
+    counted. What was counted while the clock was ahead would hide all that was counted since."""
     found = []
     for field, slot in slots.items():
-        if field.startswith(f"{span}:") and (count := _SLOT.fullmatch(slot)):
+        count = field.startswith(f"{span}:") and _SLOT.fullmatch(slot)
+        if count and int(count[1]) <= now:
             found.append((int(count[1]), int(count[2]), int(count[3])))
     newest = max((start for start, _, _ in found), default=0)
     return sorted(count for count in found if count[0] > newest - SLOTS * span)

@@ -65,6 +65,8 @@ class UserTokens:
     def _verify(self, token: str) -> tuple[str, float]:
         """Return sub and exp (s since 1970) of a token that is valid now."""
         claims = self._ordinary(token) or self._any(token)
+        if not isinstance(claims["exp"], (int, float)):
+            raise InvalidToken("the exp of the token is no number")  # PyJWT takes a text of digits
         if not _USER_ID.fullmatch(claims["sub"]):
             raise InvalidToken("the sub of the token is no valid userId")
         return claims["sub"], claims["exp"]

@@ -28,8 +28,12 @@ class Service:
     def page(self, query=""):
         return f"http://user:{TOKEN}@{self.host}/admin{query}"
 
-    def register(self, coupon, quantity):
-        Client(self.api).register(coupon, quantity, TOKEN)
+    def register(self, coupon, quantity, **window):
+        body = {"couponId": coupon, "quantity": quantity, **window}
+        answer = Client(self.api).call(
+            "POST", "/register", body, Authorization=f"Bearer {TOKEN}"
+        )
+        assert answer[0] == 200, answer
 
     def ask(self, coupon, users):
         return ask_all(self.api, coupon, users, 4)
@@ -79,7 +83,7 @@ def test_sale_is_seen_and_run(service, browser, tmp_path):
     browser.click("#coupons a")
 
     browser.shows("#numbers", "Quantity\n100")
-    browser.shows("#summary", "Nothing was issued yet.")
+    browser.shows("#summary", "No issuance was counted yet.")
     sale = threading.Thread(target=service.ask, args=("SPRING2025", [*users(150), ODD_USER]))
     sale.start()
     browser.shows("#numbers", "Issued\n100")
@@ -252,25 +256,36 @@ def test_coupons_are_searched_and_paged(service, browser):
     wait_until(lambda: len(browser.all("#coupons tr")) == 10, "those with the prefix")
 
 
-@pytest.mark.parametrize("scheme, width", [("light", 1280), ("dark", 1280), ("light", 360)])
+@pytest.mark.parametrize("scheme, width", [("light", 1280), ("dark", 1280), ("light", 320)])
 def test_pages_are_for_everybody(service, browser, scheme, width):
-    service.register("A", 5)
-    service.ask("A", ["u0", "u1", ODD_USER])
+    """Of the longest ids, the greatest quantity and a dead letter too."""
+    coupon, user = "x" * 64, "u" * 128
+    service.register(coupon, 10**9)
+    service.ask(coupon, [user, ODD_USER])
+    with service.server.client() as client:
+        client.xadd(KEYS.requests, {"couponId": coupon})
     browser.look(width, scheme=scheme)
     for query, ready, opens in (
-        ("", "#coupons tr", "#open-register"), ("?coupon=A", "#issuances tr", "#delete"),
-        ("?system", "#partitions tr", None),
+        ("", "#coupons tr", "#open-register"), (f"?coupon={coupon}", "#issuances tr", "#delete"),
+        ("?system", "#dead tr", ".discard"),
     ):
         browser.open(service.page(query))
         browser.shows("#connection", "Live")
         browser.find(ready)
         assert browser.violations() == []
-        assert browser.driver.execute_script(
-            "return document.documentElement.scrollWidth <= innerWidth"
-        )
-        if opens:
-            browser.click(opens)
-            assert browser.violations() == []
+        assert too_wide(browser) == []
+        browser.click(opens)
+        assert browser.violations() == []
+        assert too_wide(browser) == []
+
+
+def too_wide(browser):
+    """What has no room for its contents, in the page or in its place."""
+    return browser.driver.execute_script("""
+        return [...document.querySelectorAll("html, dialog, dd, section, .card, #picture text")]
+          .filter(each => each.getBBox ? each.getBBox().x < 0 : each.scrollWidth > each.clientWidth)
+          .map(each => each.outerHTML.slice(0, 99));
+    """)
 
 
 def test_instants_are_of_the_zone_of_the_viewer(service, browser):
@@ -296,8 +311,8 @@ def test_what_is_refused_is_said_at_the_field(service, browser):
     browser.shows("#connection", "Live")
     browser.click("#open-register")
     for coupon, quantity, field, text in (
-        ("A", "5", "couponId", "This coupon exists"), ("A b", "5", "couponId", "A-Z"),
-        ("B", "0", "quantity", "1"),
+        ("A", "5", "couponId", "This coupon exists"), ("A b", "5", "couponId", "format"),
+        ("request", "5", "couponId", "A-Z"), ("B", "0", "quantity", "1"),
     ):
         browser.type("#field-couponId", coupon)
         browser.type("#field-quantity", quantity)
@@ -316,6 +331,11 @@ def test_page_speaks_korean(service, tmp_path):
         browser.shows("#numbers", "수량\n2")
         assert browser.find("html").get_attribute("lang") == "ko"
         assert browser.violations() == []
+        service.ask("A", ["u0", "u1"])
+        browser.click("#open-register")
+        browser.type("#field-quantity", "1")
+        browser.click("#register .primary")
+        browser.shows("#problem-quantity", "이미 발급되었거나")
 
 
 def test_page_of_another_site_can_neither_frame_nor_change_anything(service, browser, tmp_path):
@@ -332,3 +352,162 @@ def test_page_of_another_site_can_neither_frame_nor_change_anything(service, bro
     browser.driver.execute_script("document.forms[0].submit()")
     browser.shows("body", "cross_site")
     assert Client(service.api).call("GET", "/A")[2]["state"] == "open"
+
+
+def test_instant_that_nobody_touches_stays_to_the_millisecond(service, browser):
+    """Also that of the second 1:30 of the night in which clocks go back."""
+    instant = "2031-11-02T06:30:00.500Z"
+    service.register("A", 5, opensAt=instant)
+    browser.command("Emulation.setTimezoneOverride", timezoneId="America/New_York")
+    browser.open(service.page("?coupon=A"))
+    browser.shows("#connection", "Live")
+    browser.click("#open-register")
+    browser.type("#field-quantity", "6")
+    browser.click("#register .primary")
+    browser.shows("#numbers", "Quantity\n6")
+    assert service.list()[0]["opensAt"] == instant
+
+
+def test_instant_that_is_incomplete_is_no_empty_one(service, browser):
+    service.register("A", 5, closesAt="2031-11-02T06:30:00Z")
+    browser.open(service.page("?coupon=A"))
+    browser.shows("#connection", "Live")
+    browser.click("#open-register")
+    browser.find("#field-closesAt").send_keys("\ue017")  # Delete, in one part of it
+    browser.click("#register .primary")
+    browser.shows("#problem-closesAt", "incomplete")
+    assert service.list()[0]["closesAt"] == "2031-11-02T06:30:00.000Z"
+
+
+def test_quantity_that_nobody_touches_stays_as_another_has_changed_it(service, browser):
+    service.register("A", 5)
+    browser.open(service.page("?coupon=A"))
+    browser.shows("#connection", "Live")
+    browser.click("#open-register")
+    service.register("A", 9)
+    browser.shows("#numbers", "Quantity\n9")
+    browser.driver.execute_script(
+        "document.querySelector('#field-opensAt').value = '2031-12-01T09:00:00'"
+    )
+    browser.click("#register .primary")
+    browser.shows("h1 .state", "scheduled")
+    assert service.list()[0]["quantity"] == 9
+
+
+def test_coupon_that_is_deleted_elsewhere_is_not_registered_by_a_change(service, browser):
+    service.register("A", 5)
+    browser.open(service.page("?coupon=A"))
+    browser.shows("#connection", "Live")
+    Client(service.api).call("DELETE", "/A", Authorization=f"Bearer {TOKEN}")
+    browser.shows("#connection", "This coupon is not registered")
+    browser.driver.execute_script(
+        "const {x, y} = document.querySelector('#open-register').getBoundingClientRect();"
+        "document.elementFromPoint(x + 5, y + 5).click()"
+    )
+    assert not browser.all("dialog[open]")
+
+
+def test_search_for_what_no_id_has_finds_nothing(service, browser):
+    service.register("A", 5)
+    browser.open(service.page())
+    browser.shows("#coupons", "0 of 5")
+    for text in ("쿠폰", "A b", "<img>"):
+        browser.type("#prefix", text)
+        browser.shows("#none", "There is no such coupon.")
+        browser.shows("#connection", "Live")
+        browser.type("#prefix", " A ")
+        browser.shows("#coupons", "0 of 5")
+    assert browser.problems() == []
+
+
+def test_corrupt_data_is_said_of_the_coupon_and_not_of_redis(service, browser):
+    service.register("A", 5)
+    with service.server.client() as client:
+        client.set(KEYS.stock("A"), "abc")
+    browser.open(service.page())
+    browser.shows("#coupons", "corrupt data")
+    assert browser.violations() == []
+    browser.open(service.page("?coupon=A"))
+    browser.shows("#connection", "the stored data of A is corrupt")
+
+
+def test_issuances_of_one_request_id_are_each_shown(service, browser):
+    service.register("A", 5)
+    browser.open(service.page("?coupon=A"))
+    for number in range(3):
+        Client(service.api).ask("A", f"u{number}", **{"Idempotency-Key": "same"})
+        browser.shows("#numbers", f"Issued\n{number + 1}")
+        shown = [row.text.split()[0] for row in browser.all("#issuances tr")]
+        assert shown == [f"u{each}" for each in range(number, -1, -1)]
+
+
+def test_focus_stays_on_what_moves(service, browser):
+    for coupon in ("A", "B"):
+        service.register(coupon, 5)
+        service.ask(coupon, ["u0"])
+    browser.open(service.page())
+    browser.shows("#live article:first-child", "B")
+    browser.driver.execute_script("document.querySelector('#live article:last-child a').focus()")
+    service.ask("A", ["u1"])
+    browser.shows("#live article:first-child", "A")
+    assert browser.driver.switch_to.active_element.text == "A"
+
+
+def test_user_id_of_any_characters_is_looked_up(service, browser):
+    service.register("A", 9)
+    browser.open(service.page("?coupon=A"))
+    for user in ("\U0001f600" * 128, "a/b?c#d%20\"'", "a  b", "{user}"):
+        service.ask("A", [user])
+        browser.shows("#issuances tr:first-child th", user)
+        browser.driver.execute_script(
+            "document.querySelector('#user-id').select();"
+            "document.execCommand('insertText', false, arguments[0])", user,
+        )
+        browser.click("#user button")
+        browser.shows("#found", f"{user} · issued")
+
+
+def test_server_that_does_not_answer_is_said_in_a_dialog(own_server, launch, browser, tmp_path):
+    web, url = gunicorn(own_server.url, tmp_path / "web.log", COUPON_ADMIN_TOKEN=TOKEN)
+    launch(web)
+    Client(url).register("A", 5, TOKEN)
+    browser.open(f"http://user:{TOKEN}@{urlsplit(url).netloc}/admin?coupon=A")
+    browser.click("#close")
+    web.stop()
+    browser.click("#confirm .danger")
+    browser.shows("#confirm .problem", "The server does not answer.")
+    assert browser.driver.switch_to.active_element.text == "Close now"
+
+
+def test_issuances_from_before_they_were_counted_are_not_denied(service, browser):
+    service.register("A", 5)
+    service.ask("A", ["u0"])
+    browser.open(service.page("?coupon=A"))
+    browser.shows("#numbers", "Issued\n1")
+    with service.server.client() as client:
+        client.delete(KEYS.series("A"))
+    browser.shows("#summary", "No issuance was counted yet.")
+
+
+def test_dialog_stays_until_what_it_does_has_come_to_an_end(service, browser):
+    from selenium.webdriver.common.keys import Keys
+
+    service.register("A", 5)
+    browser.open(service.page("?coupon=A"))
+    browser.click("#close")
+    service.server.signal(signal.SIGSTOP)
+    browser.click("#confirm .danger")
+    browser.press(Keys.ESCAPE)
+    wait_until(lambda: browser.text("#confirm[open] .problem"), "what has become of it", 20)
+    service.server.signal(signal.SIGCONT)
+
+
+def test_page_that_cannot_show_an_answer_is_not_live(service, browser):
+    service.register("A", 5)
+    browser.open(service.page("?coupon=A"))
+    browser.shows("#connection", "Live")
+    browser.driver.execute_script(
+        "window.fetch = async () => new Response('{\"queue\": {\"backlog\": 0}}')"
+    )
+    wait_until(lambda: browser.all("#connection[data-state=lost]"), "that it is said")
+    assert "Live" not in browser.text("#connection")

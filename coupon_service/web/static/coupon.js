@@ -1,82 +1,75 @@
 // One coupon: its numbers, its picture, its users, and what can be done with it.
-import {byId, call, count, couponPath, done, duration, fill, list, moment, poll, t} from "./page.js";
+import {
+  byId, call, change, count, couponPath, done, duration, fill, list, moment, poll, t,
+} from "./page.js";
 import {confirm, register} from "./dialogs.js";
 import {picture} from "./picture.js";
 import {draw, shown} from "./snapshot.js";
 
-const id = byId("coupon").dataset.id;
+const id = byId("coupon").dataset.id, its = {coupon: id};
 let coupon = null;
 
-const pollNow = poll(() => `/api/dashboard/coupons/${encodeURIComponent(id)}`, show);
+poll(() => `/api/dashboard/coupons/${encodeURIComponent(id)}`, show);
 
-function show(data) {
-  ({coupon} = data);
+function show({coupon: read, series, issuances}) {
+  coupon = read;
   const {secondsToDecision: waits, issuedPerSecond: rate} = coupon.recent;
-  const refusals = Object.entries(coupon.refusals).map(([reason, number]) => [reason, count(number)]);
+  const refusals = Object.entries(coupon.refusals);
   const texts = {
-    ...shown(coupon), ...Object.fromEntries(refusals), p50: duration(waits?.p50),
-    p99: duration(waits?.p99), rate: count(rate && Math.round(10 * rate) / 10),
+    ...shown(coupon), ...Object.fromEntries(refusals.map(([name, its]) => [name, count(its)])),
+    p50: duration(waits?.p50), p99: duration(waits?.p99),
+    rate: count(rate && Math.round(10 * rate) / 10),
   };
   for (const part of ["coupon", "numbers", "more"]) fill(byId(part), texts);
-  draw(byId("coupon").parentElement, coupon);
-  byId("summary").textContent = picture(byId("picture"), data.series, coupon.quantity);
-  list(byId("issuances"), data.issuances, issuance => issuance.requestId, "row", (row, issuance) =>
+  draw(byId("main"), coupon);
+  byId("summary").textContent = picture(byId("picture"), series, coupon.quantity);
+  list("issuances", issuances, issuance => issuance.userId, (row, issuance) =>
     fill(row, {...issuance, issued: moment(issuance.issuedAt)}));
-  for (const button of ["open-register", "close", "delete"]) byId(button).disabled = false;
+  byId("open-register").disabled = byId("delete").disabled = false;
   byId("close").disabled = ["closed", "expired"].includes(coupon.state);
 }
 
-byId("open-register").onclick = () => register(coupon, () => {
-  done(t("{coupon} is changed.", {coupon: id}));
-  pollNow();
-});
+byId("open-register").onclick = () =>
+  register(() => coupon, () => done(t("{coupon} is changed.", its)));
 
 byId("close").onclick = () => confirm(
-  t("Close {coupon}?", {coupon: id}),
-  t("Nobody can request it any more. What was accepted is still issued. A later end of the window opens it again."),
+  t("Close {coupon}?", its),
+  t("Nobody can request it any more. What was accepted is still issued. "
+    + "A later end of the window opens it again."),
   t("Close now"),
-  async () => {
-    await call("POST", couponPath(id, "close"));
-    done(t("{coupon} is closed.", {coupon: id}));
-    pollNow();
-  },
+  () => change("POST", couponPath(id, "close"), t("{coupon} is closed.", its)),
 );
 
 byId("delete").onclick = () => confirm(
-  t("Delete {coupon}?", {coupon: id}),
-  t("{issued} issuances and {pending} pending requests are removed, and cannot be brought back. The log keeps what happened.", shown(coupon)),
+  t("Delete {coupon}?", its),
+  t("{issued} issuances and {pending} pending requests are removed, and cannot be brought back. "
+    + "The log keeps what happened.", shown(coupon)),
   t("Delete"),
-  async () => {
-    await call("DELETE", couponPath(id));
-    location.assign("?");
-  },
+  () => call("DELETE", couponPath(id)).then(() => location.assign("?")),
 );
 
 const STATUS = {issued: t("issued"), pending: t("pending"), expired: t("expired")};
 
+/** Show what the user has whose id is in the field. */
 async function lookUp() {
   const user = byId("user-id").value;
-  let text, cancellable = false;
+  let text, status;
   try {
-    const {status, issuedAt} = await call("GET", couponPath(id, "users", user));
-    text = [user, STATUS[status], ...(issuedAt ? [moment(issuedAt)] : [])].join(" · ");
-    cancellable = status !== "expired";
+    const found = await call("GET", couponPath(id, "users", user));
+    ({status} = found);
+    text = `${user} · ${STATUS[status]} · ${moment(found.issuedAt)}`;
   } catch (error) {
     text = error.status === 404 ? t("{user} has no such coupon.", {user}) : error.message;
   }
   fill(byId("found"), {text});
   byId("found").hidden = false;
-  byId("cancel").hidden = !cancellable;
+  byId("cancel").hidden = !["issued", "pending"].includes(status);
+  const said = t("{coupon} of {user} is cancelled.", {coupon: id, user});
   byId("cancel").onclick = () => confirm(
     t("Cancel {coupon} of {user}?", {coupon: id, user}),
     t("The coupon goes back to the stock, and somebody else can get it."),
     t("Cancel the coupon"),
-    async () => {
-      await call("DELETE", couponPath(id, "users", user));
-      done(t("{coupon} of {user} is cancelled.", {coupon: id, user}));
-      await lookUp();
-      pollNow();
-    },
+    () => change("DELETE", couponPath(id, "users", user), said).then(lookUp),
   );
 }
 

@@ -1,5 +1,5 @@
 // All coupons, in pages; those that are live now first.
-import {byId, done, fill, list, poll, t} from "./page.js";
+import {byId, done, fill, list, poll, pollNow, t} from "./page.js";
 import {register} from "./dialogs.js";
 import {draw, shown} from "./snapshot.js";
 
@@ -8,17 +8,22 @@ const LIVE = 5;
 
 let after = "", next = null;
 
-const pollNow = poll(() => `/api/dashboard?${new URLSearchParams({
-  limit: 20, ...(after && {after}), ...(byId("prefix").value && {prefix: byId("prefix").value}),
+const prefix = () => byId("prefix").value.trim();
+/** Whether an id can begin with what is searched for: the API refuses everything else. */
+const isPrefix = () => /^[\w.~-]*$/.test(prefix());
+
+poll(() => `/api/dashboard?${new URLSearchParams({
+  limit: 20, ...(after && {after}), ...(isPrefix() && prefix() && {prefix: prefix()}),
 })}`, show);
 
 function show(data) {
-  const live = after || byId("prefix").value ? [] : liveOf(data);
-  list(byId("live"), live, coupon => coupon.couponId, "card", update);
+  const coupons = isPrefix() ? data.coupons : [];
+  const live = after || prefix() ? [] : liveOf(data);
+  list("live", live, coupon => coupon.couponId, update);
   byId("live-section").hidden = !live.length;
-  list(byId("coupons"), data.coupons, coupon => coupon.couponId, "row", update);
-  byId("none").hidden = data.coupons.length > 0;
-  next = data.next;
+  list("coupons", coupons, coupon => coupon.couponId, update);
+  byId("none").hidden = coupons.length > 0;
+  next = isPrefix() ? data.next : null;
   byId("next").disabled = next === null;
   byId("first").disabled = after === "";
   byId("first").parentElement.hidden = next === null && after === "";
@@ -27,12 +32,12 @@ function show(data) {
 /** Those that were active last, then others that are open. */
 function liveOf({live, coupons}) {
   const others = coupons.filter(({state, couponId}) =>
-    state === "open" && !live.some(coupon => coupon.couponId === couponId));
+    state === "open" && live.every(coupon => coupon.couponId !== couponId));
   return [...live, ...others].slice(0, LIVE);
 }
 
 function update(element, coupon) {
-  fill(element, {...{issuedOf: "–", left: "–", refused: "–", window: "–"}, ...shown(coupon)});
+  fill(element, shown(coupon));
   draw(element, coupon);
   element.querySelector("a").href = `?coupon=${encodeURIComponent(coupon.couponId)}`;
 }
@@ -46,7 +51,5 @@ byId("next").onclick = () => goTo(next);
 byId("first").onclick = () => goTo("");
 byId("prefix").oninput = () => goTo("");
 byId("search").onsubmit = event => event.preventDefault();
-byId("open-register").onclick = () => register(null, coupon => {
-  done(t("{coupon} is registered.", {coupon: coupon.couponId}));
-  pollNow();
-});
+byId("open-register").onclick = () =>
+  register(() => null, ({couponId: coupon}) => done(t("{coupon} is registered.", {coupon})));

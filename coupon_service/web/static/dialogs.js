@@ -2,25 +2,27 @@
 import {byId, call, fill, t} from "./page.js";
 
 /** What a refusal means is said at the field that it is about. */
-const FIELD_OF = {quantity_too_low: "quantity", being_removed: "couponId", invalid_window: "closesAt"};
+const FIELD_OF = {
+  quantity_too_low: "quantity", being_removed: "couponId", invalid_window: "closesAt",
+};
 const INSTANTS = ["opensAt", "closesAt", "expiresAt"];
 
 /** Show a dialog until `act` succeeds, or the user goes back; `failed` shows what was refused. */
 function ask(dialog, act, failed) {
-  const form = dialog.querySelector("form");
+  const form = dialog.querySelector("form"), buttons = [...form.querySelectorAll("button")];
+  const disable = disabled => buttons.forEach(button => Object.assign(button, {disabled}));
   form.onsubmit = async event => {
     event.preventDefault();
-    event.submitter.disabled = true;
-    try {
-      await act();
-      dialog.close();
-    } catch (error) {
-      failed(error);
-    } finally {
-      event.submitter.disabled = false;
-    }
+    disable(true);
+    const error = await act().then(() => null, problem => problem);
+    disable(false);
+    if (!error) return dialog.close();
+    event.submitter.focus();  // which was lost when it was disabled
+    failed(error);
   };
-  dialog.querySelector(".back").onclick = () => dialog.close();
+  // What is under way has to be seen to its end.
+  dialog.oncancel = () => !buttons[0].disabled;
+  form.querySelector(".back").onclick = () => dialog.close();
   dialog.showModal();
 }
 
@@ -31,51 +33,54 @@ export function confirm(title, text, action, act) {
   ask(dialog, act, error => fill(dialog, {problem: error.message}));
 }
 
-const pad = number => String(number).padStart(2, "0");
-
 /** An instant as a field of the viewer's zone has it. */
 function local(instant) {
   if (!instant) return "";
   const at = new Date(instant);
-  return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}T${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`;
+  return new Date(at - 60000 * at.getTimezoneOffset()).toISOString().slice(0, -5);
 }
 
-/** Register a coupon, or change `coupon`; then `registered` is called with the answer. */
-export function register(coupon, registered) {
-  const dialog = byId("register"), form = dialog.querySelector("form");
+/** Register a coupon, or change that which `latest()` returns; then `registered` is called. */
+export function register(latest, registered) {
+  const dialog = byId("register"), form = dialog.querySelector("form"), coupon = latest();
   for (const input of form.querySelectorAll("input")) {
     const value = coupon?.[input.name] ?? "";
-    input.defaultValue = input.value = INSTANTS.includes(input.name) ? local(value) : value;
+    input.value = INSTANTS.includes(input.name) ? local(value) : value;
+    input.defaultValue = input.value;  // as the browser writes it, which leaves out seconds of 0
   }
   explain(form, {});
-  ask(dialog, async () => registered(await send(form, coupon)), error => explain(form, problems(error)));
+  const act = async () => registered(await send(form, latest()));
+  ask(dialog, act, error => explain(form, problems(error)));
   form.elements[coupon ? "quantity" : "couponId"].focus();
 }
 
+const refusal = errors => Object.assign(new Error(), {errors});
+
 async function send(form, coupon) {
-  const {couponId, quantity} = form.elements;
-  const body = {couponId: couponId.value, quantity: quantity.value === "" ? null : Number(quantity.value)};
+  const wrong = [...form.querySelectorAll("input")].filter(({validity}) => !validity.valid);
+  if (wrong.length) {
+    throw refusal(Object.fromEntries(wrong.map(its => [its.name, its.validationMessage])));
+  }
+  const {couponId: {value: couponId}, quantity} = form.elements;
+  const body = {couponId, quantity: Number(quantity.value)};
+  // What was not touched stays as it is by now, an instant to the millisecond.
+  if (coupon && quantity.value === quantity.defaultValue) body.quantity = coupon.quantity;
   for (const name of INSTANTS) {
     const {value, defaultValue} = form.elements[name];
-    // What was not touched stays as it is, to the millisecond.
     if (value !== defaultValue) body[name] = value ? new Date(value).toISOString() : null;
   }
   if (!coupon) {
-    const path = `/api/dashboard?limit=1&prefix=${encodeURIComponent(body.couponId)}`;
-    // What is wrong with the id is said by the registration.
-    const {coupons} = await call("GET", path).catch(() => ({coupons: []}));
-    if (coupons[0]?.couponId === body.couponId) {
-      throw Object.assign(new Error(), {errors: {couponId: [t("This coupon exists: change it on its own page.")]}});
+    const path = `/api/dashboard?limit=1&prefix=${encodeURIComponent(couponId)}`;
+    const {coupons} = await call("GET", path);
+    if (coupons[0]?.couponId === couponId) {
+      throw refusal({couponId: t("This coupon exists: change it on its own page.")});
     }
   }
   return call("POST", "/api/coupons/register", body);
 }
 
 /** The texts of a refusal by field; what is about none is under `problem`. */
-function problems(error) {
-  if (error.errors) return Object.fromEntries(Object.entries(error.errors).map(([name, its]) => [name, String(its)]));
-  return {[FIELD_OF[error.code] ?? "problem"]: error.message};
-}
+const problems = ({errors, code, message}) => errors ?? {[FIELD_OF[code] ?? "problem"]: message};
 
 function explain(form, texts) {
   const inputs = [...form.querySelectorAll("input")];
@@ -83,7 +88,7 @@ function explain(form, texts) {
     byId(`problem-${input.name}`).textContent = texts[input.name] ?? "";
     input.setAttribute("aria-invalid", input.name in texts);
   }
-  const elsewhere = Object.keys(texts).filter(name => !inputs.some(input => input.name === name));
+  const elsewhere = Object.keys(texts).filter(name => !form.elements[name]);
   fill(form, {problem: elsewhere.map(name => texts[name]).join(" ")});
   inputs.find(input => input.name in texts)?.focus();
 }

@@ -13,12 +13,17 @@ function draw(svg, name, attributes, text) {
   return element;
 }
 
+/** Numbers beside the picture, where there is little room. */
+const brief = new Intl.NumberFormat(document.documentElement.lang, {
+  notation: "compact", maximumSignificantDigits: 3,
+});
+
 /** Draw the counts of `series`; returns what they show in words. */
 export function picture(svg, {spanSeconds, counts}, quantity) {
   svg.replaceChildren();
   const right = svg.clientWidth - MARGIN;
   svg.setAttribute("viewBox", `0 0 ${svg.clientWidth} ${HEIGHT}`);
-  if (!counts.some(({issued}) => issued)) return t("Nothing was issued yet.");
+  if (!counts.some(({issued}) => issued)) return t("No issuance was counted yet.");
   const span = 1000 * spanSeconds;
   const rows = counts.map(({at, issued, stock}) => ({at: Date.parse(at), issued, stock}));
   const first = rows[0].at, last = Math.max(rows.at(-1).at + span, first + FEWEST * span);
@@ -27,10 +32,14 @@ export function picture(svg, {spanSeconds, counts}, quantity) {
   const x = at => LEFT + (right - LEFT) * (at - first) / (last - first);
   const y = stock => MIDDLE - (MIDDLE - TOP) * stock / most;
 
-  for (const [at, text] of [[TOP, count(most)], [MIDDLE, "0"]]) axis(svg, right, at, text);
-  axis(svg, right, GAP, t("{count}/s", {count: count(Math.round(10 * fastest / spanSeconds) / 10)}));
-  axis(svg, right, BOTTOM, "0");
-  const steps = rows.map(row => `H${x(row.at)}V${y(row.stock + row.issued)}L${x(row.at + span)},${y(row.stock)}`);
+  const perSecond = t("{count}/s", {count: brief.format(fastest / spanSeconds)});
+  const axes = [[TOP, brief.format(most)], [MIDDLE, "0"], [GAP, perSecond], [BOTTOM, "0"]];
+  for (const [at, text] of axes) {
+    draw(svg, "path", {class: "axis", d: `M${LEFT},${at}H${right}`});
+    draw(svg, "text", {x: LEFT - 8, y: at + 4, "text-anchor": "end"}, text);
+  }
+  const steps = rows.map(({at, issued, stock}) =>
+    `H${x(at)}V${y(stock + issued)}L${x(at + span)},${y(stock)}`);
   const line = `M${LEFT},${y(rows[0].stock + rows[0].issued)}${steps.join("")}`;
   draw(svg, "path", {class: "area", d: `${line}V${MIDDLE}H${LEFT}Z`});
   draw(svg, "path", {class: "line", d: line});
@@ -40,7 +49,8 @@ export function picture(svg, {spanSeconds, counts}, quantity) {
       class: "rate", x: x(row.at), width: Math.max(x(row.at + span) - x(row.at) - 1, 1),
       y: BOTTOM - height, height,
     });
-    draw(bar, "title", {}, `${moment(row.at)} · ${t("{issued} issued, {left} left", {issued: count(row.issued), left: count(row.stock)})}`);
+    const texts = {issued: count(row.issued), left: count(row.stock)};
+    draw(bar, "title", {}, `${moment(row.at)} · ${t("{issued} issued, {left} left", texts)}`);
   }
   const label = spanSeconds < 3600 ? time : moment;
   draw(svg, "text", {x: LEFT, y: 292}, label(first));
@@ -50,9 +60,4 @@ export function picture(svg, {spanSeconds, counts}, quantity) {
     issued: count(rows.reduce((sum, row) => sum + row.issued, 0)), most: count(fastest),
     span: {1: t("second"), 60: t("minute"), 3600: t("hour")}[spanSeconds],
   });
-}
-
-function axis(svg, right, at, text) {
-  draw(svg, "path", {class: "axis", d: `M${LEFT},${at}H${right}`});
-  draw(svg, "text", {x: LEFT - 8, y: at + 4, "text-anchor": "end"}, text);
 }

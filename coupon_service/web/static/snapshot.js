@@ -6,36 +6,33 @@ const STATES = {
   expired: t("expired"), corrupt: t("corrupt data"),
 };
 
-/** The texts of a coupon by the names of the fields. */
-export function shown(coupon) {
-  if (coupon.state === "corrupt") return {couponId: coupon.couponId, stateText: STATES.corrupt};
-  const refusals = Object.values(coupon.refusals).reduce((sum, number) => sum + number, 0);
-  return {
-    couponId: coupon.couponId, stateText: STATES[coupon.state], quantity: count(coupon.quantity),
-    issued: count(coupon.issued), pending: count(coupon.pending), refused: count(refusals),
-    left: count(coupon.quantity - coupon.requested),
-    issuedOf: t("{issued} of {quantity}", {issued: count(coupon.issued), quantity: count(coupon.quantity)}),
-    opens: moment(coupon.opensAt), closes: moment(coupon.closesAt), expires: moment(coupon.expiresAt),
-    window: windowOf(coupon),
-  };
-}
-
-function windowOf({opensAt, closesAt}) {
-  const parts = [
-    opensAt && t("from {time}", {time: moment(opensAt)}), closesAt && t("until {time}", {time: moment(closesAt)}),
+/** The texts of a coupon by the names of the fields; nothing is known of one that is corrupt. */
+export function shown({
+  couponId, state, quantity, requested, issued, pending, opensAt, closesAt, expiresAt, refusals,
+}) {
+  const texts = {quantity: count(quantity), issued: count(issued), pending: count(pending)};
+  const refused = refusals && Object.values(refusals).reduce((sum, number) => sum + number, 0);
+  const window = [
+    opensAt && t("from {time}", {time: moment(opensAt)}),
+    closesAt && t("until {time}", {time: moment(closesAt)}),
   ];
-  return parts.filter(Boolean).join(" ") || "–";
+  return {
+    ...texts, couponId, stateText: STATES[state], refused: count(refused),
+    left: count(refusals && quantity - requested),
+    issuedOf: refusals ? t("{issued} of {quantity}", texts) : "–",
+    opens: moment(opensAt), closes: moment(closesAt), expires: moment(expiresAt),
+    window: window.filter(Boolean).join(" ") || "–",
+  };
 }
 
 /** Draw what is issued and pending of a coupon, and colour its state. */
 export function draw(element, coupon) {
-  const state = element.querySelector(".state");
-  if (state) state.dataset.state = coupon.state;
-  const [issued, pending] = element.querySelectorAll(".bar rect");
-  if (coupon.state === "corrupt") return;
-  const width = number => 100 * number / coupon.quantity;
-  issued.setAttribute("width", width(coupon.issued));
-  pending.setAttribute("x", width(coupon.issued));
-  pending.setAttribute("width", width(coupon.pending));
-  issued.parentElement.setAttribute("aria-label", t("{issued} issued, {pending} pending, {left} left", shown(coupon)));
+  const {state, quantity, issued = 0, pending = 0} = coupon;
+  const bar = element.querySelector(".bar"), percent = number => 100 * number / (quantity ?? 1);
+  const words = t("{issued} issued, {pending} pending, {left} left", shown(coupon));
+  bar.setAttribute("aria-label", words);
+  bar.children[0].setAttribute("width", percent(issued));
+  bar.children[1].setAttribute("x", percent(issued));
+  bar.children[1].setAttribute("width", percent(pending));
+  for (const its of element.querySelectorAll(".state")) its.dataset.state = state;
 }

@@ -28,7 +28,7 @@ class Config:
     redis_timeout: float = 0.8
     #: Whether the certificate of a rediss:// server is checked.
     redis_verify: bool = True
-    #: Connections that one process has at the most for each partition, 2 or more.
+    #: Connections that one process has at the most for each partition, 3 or more.
     redis_connections: int = 32
     #: The password of the Sentinels themselves; empty: they have none.
     sentinel_password: str = ""
@@ -112,7 +112,7 @@ def _read(env: Env) -> Config:
             "COUPON_REDIS_TIMEOUT", Config.redis_timeout, validate=validate.Range(0.01, 60)
         ),
         redis_connections=env.int(
-            "COUPON_REDIS_CONNECTIONS", Config.redis_connections, validate=validate.Range(2, 10_000)
+            "COUPON_REDIS_CONNECTIONS", Config.redis_connections, validate=validate.Range(3, 10_000)
         ),
         redis_verify=env.bool("COUPON_REDIS_VERIFY", Config.redis_verify),
         retention=env.float(

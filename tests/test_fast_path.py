@@ -13,7 +13,7 @@ from redis.exceptions import NoPermissionError
 from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 from werkzeug.wrappers import Response
 
-from coupon_service.scripts import CouponScripts, Registration
+from coupon_service.scripts import Registration, Scripts
 from coupon_service.web import fast_path
 from coupon_service.web.app import create_app
 from tests.state import KEYS, config_with, coupons_on
@@ -175,12 +175,12 @@ def test_application_of_the_factory_is_flask_alone():
 def test_failure_after_admission_does_not_admit_twice(monkeypatch, error, code):
     admitted = []
 
-    def admit(scripts, requests):
+    def call(scripts, name, requests, *_):
         admitted.extend(requests)
         raise error
 
     application = Client(fast_path.put_before(service()))
-    monkeypatch.setattr(CouponScripts, "admit", admit)
+    monkeypatch.setattr(Scripts, "call_by_coupon", call)
     answer = application.post(PATH, json={"couponId": "OPEN", "userId": "u"})
     assert (answer.status_code, answer.json["code"]) == (500, code)
     assert answer.mimetype == "application/problem+json"

@@ -55,7 +55,7 @@ class Config:
     #: Number of proxies in front whose X-Forwarded-… headers are believed.
     proxies: int = 0
     #: Entries that a worker decides in one round trip.
-    worker_batch: int = 100
+    worker_batch: int = 200
     #: Milliseconds after which an entry that another worker holds is taken over.
     claim_idle_ms: int = 15_000
     #: Name of this worker in its consumer group; empty: host name and process id.

@@ -7,66 +7,70 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 
 from bench import (
+    dashboard,
     decisions,
-    fast_path,
     growth,
     ledger,
     memory,
     metrics,
-    partitions,
     removal,
     requests,
     sale,
+    variants,
 )
+from bench.filling import programs
+from bench.goals import goals_table, missing
 from bench.load import require_tools
-from bench.peers import PROCESSES, start_all
-from bench.report import Section, goals_table
+from bench.peers import PROCESSES
+from bench.report import Section
 from bench.scale import FULL, QUICK, Scale
-from coupon_service.cli.up import find_server
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 PACKAGES = ("flask", "gunicorn", "gevent", "redis", "hiredis", "marshmallow", "fastapi", "uvicorn",
             "uvloop", "httptools")
+#: In the order of the results.
+SECTIONS: dict[str, Callable[[Path, Scale], Section]] = {
+    "requests": requests.run, "sale": sale.run, "decisions": decisions.run, **variants.RUNS,
+    "metrics": metrics.run, "dashboard": dashboard.run, "ledger": ledger.run, "growth": growth.run,
+    "removal": removal.run, "memory": memory.run,
+}
 
 
 def main() -> None:
-    """Measure, and write RESULTS.md unless only a quick look was asked for."""
+    """Measure, and write RESULTS.md unless only a quick look or a part was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="section",
+                        help=f"only these, nothing is written: {', '.join(SECTIONS)}")
     parser.add_argument("--quick", action="store_true",
-                        help="less than 3 minutes: whether all works and is exact; no figures")
-    quick = parser.parse_args().quick
+                        help="a minute and a half: whether all works and is exact; no figures")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.sections) - SECTIONS.keys():
+        parser.error(f"no such section: {', '.join(sorted(unknown))}")
     require_tools()
     started = time.time()
-    sections = measure(QUICK if quick else FULL)
+    names = arguments.sections or SECTIONS
+    sections = measure(names, QUICK if arguments.quick else FULL)
     for section in sections:
         print(f"\n## {section.title}\n\n{section.text}")
     print(f"\n{goals_table(sections)}")
-    if quick:
+    if arguments.quick:
         print("\nEverything ran and was exact; figures of so short a run mean nothing.")
-    else:
+    elif names is SECTIONS:
         RESULTS.write_text(results(sections, time.time() - started), encoding="utf-8")
 
 
-def measure(scale: Scale) -> list[Section]:
-    """Run all parts; raises AssertionError where a run was not exact."""
+def measure(names: Iterable[str], scale: Scale) -> list[Section]:
+    """Run sections by name; raises AssertionError where a run was not exact."""
     sections = []
-    with tempfile.TemporaryDirectory() as folder:
-        peers = start_all(Path(folder))
-        try:
-            for part in (requests, sale, decisions):
-                _say(part.__name__)
-                sections.append(part.run(peers, scale))
-        finally:
-            for peer in peers.values():
-                peer.stop()
-    for alone in (fast_path, metrics, partitions, ledger, growth, removal, memory):
-        _say(alone.__name__)
+    for name in names:
+        print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            sections.append(alone.run(Path(folder), scale))
+            sections.append(SECTIONS[name](Path(folder), scale))
     return sections
 
 
@@ -83,11 +87,16 @@ def results(sections: list[Section], seconds: float) -> str:
         f"{_machine()}; {PROCESSES} processes of each service and one worker, one Redis server "
         "each, all of them and wrk on this machine.",
         _versions(),
-        f"## Goals\n\n{goals_table(sections)}\n\n[docs/performance.md](../docs/performance.md) "
-        "says where the time goes.",
+        f"## Goals\n\n{goals_table(sections)}\n\n{_not_measured(sections)}"
+        "[docs/performance.md](../docs/performance.md) says where the time goes.",
         *(f"## {section.title}\n\n{section.text}" for section in sections),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _not_measured(sections: list[Section]) -> str:
+    names = missing(sections)
+    return f"Not measured on this machine: {'; '.join(names)}.\n\n" if names else ""
 
 
 def _machine() -> str:
@@ -97,17 +106,12 @@ def _machine() -> str:
 
 
 def _versions() -> str:
-    programs = [find_server(), "redis-benchmark", *(["node"] if shutil.which("node") else [])]
     said = []
-    for program in programs:
+    for program in (*programs().values(), "redis-benchmark", *filter(None, [shutil.which("node")])):
         output = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
         said.append(f"{Path(program).name}: {output.splitlines()[0]}")
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return f"Python {platform.python_version()}, {packages}; {'; '.join(said)}."
-
-
-def _say(part: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {part}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,64 +1,61 @@
 """How fast workers decide a backlog, beside the literal worker and what Redis itself can do."""
 
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from redis import Redis
 
-from bench.literal_worker import GROUP, STREAM
-from bench.peers import COUPON, PLENTY, WORKER, Peer
-from bench.report import Goal, Section, ratio, spread, table
-from bench.requests import LITERAL, OURS
+from bench.literal_worker import GROUP
+from bench.peers import COUPON, PLENTY, Peer, running
+from bench.report import Section, ratios, spread, table
 from bench.scale import Scale
-from coupon_service.scripts import Request, source
+from bench.services import LITERAL, OURS, services
+from coupon_service.scripts import source
 from tests.processes import Process, wait_until
-from tests.state import KEYS, scripts_on
+from tests.state import KEYS
 
 #: Calls in one round trip of redis-benchmark: the batch of a worker.
 PIPELINE = 100
 
 
-def run(peers: dict[str, Peer], scale: Scale) -> Section:
+def run(folder: Path, scale: Scale) -> Section:
     """Measure one worker, two workers, the literal one and redis-benchmark in turn."""
-    ours, literal = peers[OURS], peers[LITERAL]
-    commands = {"one worker": [WORKER], "two workers": [WORKER] * 2}
-    rates: dict[str, list[float]] = {
-        name: [] for name in (*commands, "literal", "redis-benchmark")
+    peers = services(folder, OURS, LITERAL)
+    ours = peers[OURS]
+    measured = {
+        "one worker": lambda: _decide(ours, 1, scale.decisions),
+        "two workers": lambda: _decide(ours, 2, scale.decisions),
+        "literal": lambda: _decide(peers[LITERAL], 1, scale.literal_decisions),
+        "redis-benchmark": lambda: _redis_benchmark(ours, scale.decisions),
     }
-    for _ in range(scale.rounds):
-        for name, workers in commands.items():
-            rates[name].append(_decide(ours, workers, scale.decisions))
-        rates["literal"].append(
-            _decide(literal, [[sys.executable, "-m", "bench.literal_worker"]],
-                    scale.literal_decisions)
-        )
-        rates["redis-benchmark"].append(_redis_benchmark(ours, scale.decisions))
+    rates: dict[str, list[float]] = {name: [] for name in measured}
+    with running(*peers.values()):
+        for _ in range(scale.rounds):
+            for name, measure in measured.items():
+                rates[name].append(measure())
     text = (
         f"A backlog of {scale.decisions:,} admitted requests ({scale.literal_decisions:,} for the "
         "literal worker). redis-benchmark calls issue.lua for one entry at a time, "
         f"{PIPELINE} calls in one round trip, and does nothing else.\n\n"
     ) + table(["", "decisions/s"], [(name, spread(its)) for name, its in rates.items()])
-    one, two = rates["one worker"], rates["two workers"]
-    return Section("Decisions", text, [
-        Goal("decisions/s of one worker, to literal", ratio(one, rates["literal"]), 10),
-        Goal("decisions/s of one worker, to redis-benchmark",
-             ratio(one, rates["redis-benchmark"]), 0.6),
-        Goal("decisions/s of two workers, to one", ratio(two, one), 1.0),
-    ])
+    one = rates["one worker"]
+    return Section("Decisions", text, {
+        "decisions/s of one worker to literal": ratios(one, rates["literal"]),
+        "decisions/s of one worker to redis-benchmark": ratios(one, rates["redis-benchmark"]),
+        "decisions/s of two workers to one": ratios(rates["two workers"], one),
+    })
 
 
-def _decide(peer: Peer, commands: list[list[str]], count: int) -> float:
+def _decide(peer: Peer, workers: int, count: int) -> float:
     """Let fresh workers decide a backlog, and give the decisions a second from the first on."""
     with _without_worker(peer):
-        peer.register(PLENTY)
-        for start in range(0, count, 500):
-            admit(peer, range(start, min(start + 500, count)))
-        workers = [
-            Process(command, peer.worker.log, **peer.worker.variables).start()
-            for command in commands
+        fill(peer, count)
+        started_workers = [
+            Process(peer.worker.command, peer.worker.log, **peer.worker.variables).start()
+            for _ in range(workers)
         ]
         try:
             wait_until(peer.issued, "the first decision")
@@ -68,24 +65,17 @@ def _decide(peer: Peer, commands: list[list[str]], count: int) -> float:
             rate = (count - before) / (time.perf_counter() - started)
             peer.settle()
         finally:
-            for worker in workers:
+            for worker in started_workers:
                 worker.stop()
         peer.assert_exact()
     return rate
 
 
-def admit(peer: Peer, numbers: range) -> None:
-    if peer.promises:
-        requests = [
-            Request(COUPON, f"user{number}", f"request{number:08}") for number in numbers
-        ]
-        assert scripts_on(peer.client).admit(requests) == [["accepted"]] * len(requests)
-        return
-    with peer.client.pipeline(transaction=False) as pipeline:
-        for number in numbers:
-            pipeline.incr(KEYS.requested(COUPON))
-            pipeline.xadd(STREAM, {"couponId": COUPON, "userId": f"user{number}"})
-        pipeline.execute()
+def fill(peer: Peer, count: int) -> None:
+    """Begin anew with one coupon, and admit requests; nothing decides them here."""
+    peer.register(PLENTY)
+    for start in range(0, count, 500):
+        peer.admit(range(start, min(start + 500, count)))
 
 
 @contextmanager
@@ -117,7 +107,8 @@ def _redis_benchmark(peer: Peer, count: int) -> float:
         client.xgroup_create(KEYS.requests, GROUP, id="0")
         keys = [
             KEYS.stock(COUPON), KEYS.requested(COUPON), KEYS.pending(COUPON), KEYS.coupon(COUPON),
-            KEYS.requests, KEYS.log, KEYS.issuances(COUPON), KEYS.user(COUPON, "__rand_int__"),
+            KEYS.requests, KEYS.log, KEYS.issuances(COUPON), KEYS.series(COUPON),
+            KEYS.user(COUPON, "__rand_int__"),
         ]
         output = subprocess.run(
             ["redis-benchmark", "-p", str(peer.server.port), "-c", "1", "-P", str(PIPELINE),

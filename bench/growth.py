@@ -1,7 +1,8 @@
 """Whether what is asked costs the same, however much was issued and however many coupons there are.
 
 Each size has a server of its own, and they are asked in turn, so that whatever else happens on
-the machine happens to all. The result is a ratio of medians to the smallest; up to 1.15 is flat.
+the machine happens to all. The result is the ratio to the smallest, in each round. It depends on
+the allocator of the server's memory, so each of them is measured.
 """
 
 import logging
@@ -14,8 +15,9 @@ from typing import NamedTuple
 
 from redis import Redis
 
-from bench.filling import issue
-from bench.report import Goal, Section, table
+from bench.filling import issue, programs, server_of
+from bench.peers import COUPON
+from bench.report import Section, ratios, spread, table
 from bench.scale import Scale
 from coupon_service.admin.operations import Operations
 from coupon_service.config import Config
@@ -26,9 +28,7 @@ from tests.processes import Server
 from tests.state import KEYS, coupons_on, operations_on, scripts_on, worker_on
 from worker import Worker
 
-COUPON = "BENCH"
-ROUNDS, CALLS, BATCH = 7, 100, 100
-FLAT = 1.15
+CALLS, BATCH = 100, 100
 
 _new = count()
 
@@ -50,14 +50,14 @@ def request(service: Service) -> None:
 
 
 def decision(service: Service) -> float:
-    """A worker decides a batch; gives the seconds that this took for each."""
+    """A worker decides a batch; gives the µs that this took for each."""
     while service.client.xlen(KEYS.requests):
         service.worker.run_once()
     requests = [Request(COUPON, f"new{next(_new)}", "r") for _ in range(BATCH)]
     assert scripts_on(service.client).admit(requests) == [["accepted"]] * BATCH
     started = time.perf_counter()
     assert service.worker.run_once() == BATCH
-    return (time.perf_counter() - started) / BATCH
+    return 1e6 * (time.perf_counter() - started) / BATCH
 
 
 CALLS_OF: dict[str, Callable[[Service], object]] = {
@@ -70,42 +70,39 @@ CALLS_OF: dict[str, Callable[[Service], object]] = {
 
 
 def run(folder: Path, scale: Scale) -> Section:
-    """Measure every call at every size."""
+    """Measure every call at every size, with each allocator."""
     logging.disable()
-    text, goals = [], []
-    for what, sizes, fill in (
-        ("issued", scale.issued, lambda client, size: issue(client, COUPON, size)),
-        ("campaigns", scale.campaigns, _campaigns),
-    ):
-        services = []
-        try:
-            for size in sizes:
-                services.append(_service(folder / f"{what}{size}"))
-                fill(services[-1].client, size)
-            medians = _measure(services)
-        finally:
-            for service in services:
-                service.server.stop()
-        rows = []
-        for name, its in medians.items():
-            grown = [each / its[0] for each in its]
-            rows.append([name, *(
-                f"{1e6 * each:.1f} ({ratio:.2f})" for each, ratio in zip(its, grown, strict=True)
-            )])
-            if name in ("request", "decision", "status of a user"):
-                goals.append(Goal(
-                    f"{name} at {sizes[-1]:,} {what}, to {sizes[0]:,}", grown[-1], FLAT, True
-                ))
-        text.append(table(
-            ["µs (ratio)", *(f"{size:,} {what}" for size in sizes)], rows
-        ))
-    return Section("Growth", "\n\n".join(text), goals)
+    texts, figures = [], dict[str, list[float]]()
+    for allocator, program in programs().items():
+        for what, sizes, fill in (
+            ("issued", scale.issued, lambda client, size: issue(client, COUPON, size)),
+            ("campaigns", scale.campaigns, _campaigns),
+        ):
+            services: list[Service] = []
+            try:
+                for size in sizes:
+                    services.append(_service(program, folder / f"{allocator}-{what}{size}"))
+                    fill(services[-1].client, size)
+                times = _measure(services, scale.rounds)
+            finally:
+                for service in services:
+                    service.server.stop()
+            rows = []
+            for name, its in times.items():
+                grown = [ratios(each, its[0]) for each in its]
+                rows.append([name, *(
+                    f"{spread(each, '.1f')}; {statistics.median(to_least):.2f}"
+                    for each, to_least in zip(its, grown, strict=True)
+                )])
+                figures[f"{name} at the most {what} to the least, {allocator}"] = grown[-1]
+            texts.append(table(
+                [f"{allocator}, µs; to the least", *(f"{size:,} {what}" for size in sizes)], rows
+            ))
+    return Section("Growth", "\n\n".join(texts), figures)
 
 
-def _service(folder: Path) -> Service:
-    folder.mkdir()
-    server = Server(folder, "--appendfsync", "no")
-    server.start()
+def _service(program: str, folder: Path) -> Service:
+    server = server_of(program, folder, "--appendfsync", "no")
     client = connect(Config(redis_url=server.url), 30, 0)
     return Service(
         server, coupons_on(client), operations_on(client),
@@ -120,28 +117,23 @@ def _campaigns(client: Redis, size: int) -> None:
         scripts_on(client).register(declarations[start:start + 1000])
 
 
-def _measure(services: list[Service]) -> dict[str, list[float]]:
-    """Give the median seconds of each call on each service."""
+def _measure(services: list[Service], rounds: int) -> dict[str, list[list[float]]]:
+    """Give the µs of each call: on each service, in each round."""
     times: dict[str, list[list[float]]] = {
         name: [[] for _ in services] for name in (*CALLS_OF, "decision")
     }
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for row, service in enumerate(services):
             for name, call in CALLS_OF.items():
-                times[name][row].append(_seconds(call, service))
-            times["decision"][row].append(
-                statistics.median(decision(service) for _ in range(10))
-            )
-    return {
-        name: [statistics.median(its) for its in of_services]
-        for name, of_services in times.items()
-    }
+                times[name][row].append(_microseconds(call, service))
+            times["decision"][row].append(statistics.median(decision(service) for _ in range(10)))
+    return times
 
 
-def _seconds(call: Callable[[Service], object], service: Service) -> float:
+def _microseconds(call: Callable[[Service], object], service: Service) -> float:
     taken = []
     for _ in range(CALLS):
         started = time.perf_counter()
         call(service)
         taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+    return 1e6 * statistics.median(taken)

@@ -11,6 +11,9 @@ from typing import NamedTuple
 from bench.peers import COUPON, Peer
 from coupon_service.cli.up import HOST
 
+#: Users whose status is polled, as in load.lua.
+POLLED = 1000
+
 _SCRIPT = Path(__file__).parent / "load.lua"
 
 
@@ -31,18 +34,20 @@ class Load(NamedTuple):
 
 
 def send(
-    peer: Peer, seconds: int, connections: int, *, user: str = "", count: int = 0,
-    pause_ms: int = 0,
+    peer: Peer, seconds: int, connections: int, *, kind: str = "request",
+    heads: str = "browser", count: int = 0, rate: int = 0,
 ) -> Load:
-    """Let users ask `peer` for the coupon.
+    """Let users ask `peer` for the coupon, or poll.
 
     Args:
         peer: a running service.
         seconds: how long, at the most.
         connections: how many at a time, each with one request at a time.
-        user: who asks again and again; if empty, each request is another user's.
+        kind: "request": each is another user's; "poll": the first POLLED users', in turn.
+        heads: "browser": a request has 16 header fields and a poll 14, as Chrome sends them;
+            "bare": those without which it would not be valid.
         count: requests in all; 0: as many as the time allows.
-        pause_ms: how long a connection pauses between requests, on average.
+        rate: requests a second, in all; 0: each connection asks without a pause.
 
     Raises:
         AssertionError: a connection broke, or a request was left without an answer.
@@ -52,8 +57,8 @@ def send(
     spent = os.times()
     output = subprocess.run(
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s",
-         "-s", str(_SCRIPT), f"http://{HOST}:{peer.port}", "--", COUPON,
-         user or uuid.uuid4().hex[:8], "one" if user else "all", str(count), str(pause_ms)],
+         "-s", str(_SCRIPT), f"http://{HOST}:{peer.port}", "--", COUPON, kind,
+         uuid.uuid4().hex[:8], heads, str(count), str(rate)],
         capture_output=True, text=True, check=True,
     ).stdout
     wrk = os.times()

@@ -1,17 +1,18 @@
-"""The services that are compared: how each is started, and what is in its Redis."""
+"""A service that is measured: its processes, and what is in its Redis."""
 
-import shutil
-import subprocess
+import json
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 from redis import Redis
 
-from bench.literal_worker import STREAM
 from coupon_service.cli.up import HOST
 from coupon_service.scripts import Registration, Request, source
-from tests.processes import ROOT, Process, Server, free_port, listens, wait_until
+from tests.processes import Process, Server, free_port, listens, wait_until
 from tests.state import KEYS, assert_consistent, scripts_on
 
 COUPON = "BENCH"
@@ -19,13 +20,13 @@ PLENTY = 10**9
 #: Processes of each service, as in gunicorn.conf.py.
 PROCESSES = 2
 
-_PYTHON = [sys.executable, "-m"]
+PYTHON = [sys.executable, "-m"]
 WORKER = [sys.executable, "worker.py"]
 
 
-def gunicorn(app: str) -> list[str]:
+def gunicorn(app: str, *options: str) -> list[str]:
     """Make the command that serves an application as `Peer` wants it."""
-    return [*_PYTHON, "gunicorn", "--bind", f"{HOST}:PORT", app]
+    return [*PYTHON, "gunicorn", "--bind", f"{HOST}:PORT", *options, app]
 
 
 class Peer:
@@ -35,13 +36,23 @@ class Peer:
     promises = True
 
     def __init__(
-        self, name: str, web: list[str], worker: list[str], folder: Path, **settings: str
+        self, name: str, web: list[str], worker: list[str], folder: Path,
+        options: Iterable[str] = (), **settings: str,
     ) -> None:
-        """`settings`: what its processes find in their environment beside the usual."""
+        """Prepare a service; nothing is started yet.
+
+        Args:
+            name: as it is shown.
+            web: the command of the web processes, with PORT for the port.
+            worker: the command of the worker; empty: there is none.
+            folder: where its data and logs go; it is made.
+            options: of its Redis server, beside the usual.
+            settings: of its processes' environment, beside the usual.
+        """
         folder.mkdir()
         self.name = name
         self.port = free_port()
-        self.server = Server(folder)
+        self.server = Server(folder, *options)
         variables = {
             "REDIS_URL": self.server.url, "PORT": str(self.port), "PROCESSES": str(PROCESSES),
             "WEB_CONCURRENCY": str(PROCESSES), "ADMIT_LUA": str(folder / "admit.lua"),
@@ -59,13 +70,12 @@ class Peer:
         return {name: process for name, process in every.items() if process}
 
     def start(self) -> None:
-        """Start everything, and wait until it answers."""
+        """Start everything, and do not wait for the web processes."""
         self.server.start()
         self.client: Redis = self.server.client()
         self.web.start()
         if self.worker:
             self.worker.start()
-        wait_until(lambda: listens(self.port), f"{self.name} to listen\n{self.web.output()}")
 
     def stop(self) -> None:
         """End everything."""
@@ -77,9 +87,18 @@ class Peer:
         self.client.flushall()
         scripts_on(self.client).register([Registration(COUPON, quantity)])
 
-    def admit(self, user_id: str) -> None:
-        """Let one user have a place."""
-        assert scripts_on(self.client).admit([Request(COUPON, user_id, "bench")]) == [["accepted"]]
+    def admit(self, numbers: range) -> None:
+        """Let the users user0, user1 … with these numbers have places, as the service does."""
+        requests = [
+            Request(COUPON, f"user{number}", f"request{number:08}") for number in numbers
+        ]
+        assert scripts_on(self.client).admit(requests) == [["accepted"]] * len(requests)
+
+    def assert_polls(self) -> None:
+        """Check that the first user's poll is answered with `issued`."""
+        url = f"http://{HOST}:{self.port}/api/coupons/{COUPON}/users/user0"
+        with urlopen(url) as answer:
+            assert json.load(answer)["status"] == "issued", self.name
 
     def backlog(self) -> int:
         """How many requests wait for a decision."""
@@ -89,10 +108,6 @@ class Peer:
         """How many coupons were issued."""
         quantity = int(self.client.hget(KEYS.coupon(COUPON), "quantity") or 0)
         return quantity - int(self.client.get(KEYS.stock(COUPON)) or 0)
-
-    def refuses(self, outcome: str) -> bool:
-        """Whether this outcome of a request is told to the user at once."""
-        return outcome != "accepted"
 
     def settle(self) -> None:
         """Wait until everything accepted is decided, also what wrk did not wait for."""
@@ -110,87 +125,18 @@ class Peer:
         return int(log_id.partition("-")[0]) / 1000
 
 
-class Floor(Peer):
-    """Has neither data nor a promise."""
-
-    promises = False
-
-    def refuses(self, outcome: str) -> bool:
-        return False
-
-    def backlog(self) -> int:
-        return 0
-
-    def issued(self) -> int:
-        return 0
-
-    def assert_exact(self) -> None:
-        pass
-
-
-class Literal(Peer):
-    """The data as the original description has it."""
-
-    promises = False
-
-    def refuses(self, outcome: str) -> bool:
-        return outcome == "sold_out"
-
-    def register(self, quantity: int) -> None:
-        self.quantity = quantity
-        pipeline = self.client.pipeline()
-        # The stream and its group stay: the original's worker knows no way back without them.
-        for key in self.client.keys("coupon:*"):
-            pipeline.delete(key)
-        pipeline.set(KEYS.stock(COUPON), quantity)
-        pipeline.execute()
-
-    def admit(self, user_id: str) -> None:
-        self.client.incr(KEYS.requested(COUPON))
-        self.client.xadd(STREAM, {"couponId": COUPON, "userId": user_id})
-
-    def backlog(self) -> int:
-        [group] = self.client.xinfo_groups(STREAM)
-        return int(group["lag"] or 0) + int(group["pending"])
-
-    def issued(self) -> int:
-        return self.quantity - int(self.client.get(KEYS.stock(COUPON)))
-
-    def last_issued(self) -> float:
-        return float("nan")  # it is written nowhere
-
-    def assert_exact(self) -> None:
-        marks = sum(1 for _ in self.client.scan_iter(KEYS.user(COUPON, "*"), count=1000))
-        assert marks == self.issued()
-
-
-def start_all(folder: Path) -> dict[str, Peer]:
-    """Start the services that can be started here, each in a folder in `folder`.
-
-    Returns:
-        The running services by name; without "node" where npm or its packages are not to be had.
-    """
-    uvicorn = [*_PYTHON, "uvicorn", "--host", HOST, "--port", "PORT", "--no-access-log",
-               "--workers", str(PROCESSES), "--loop", "uvloop", "--http", "httptools",
-               "--backlog", "2048", "--log-level", "warning"]
-    peers = [
-        Peer("coupon-service", gunicorn("wsgi:app"), WORKER, folder / "ours"),
-        Floor("floor", gunicorn("bench.floor:app"), [], folder / "floor"),
-        Literal("literal", gunicorn("bench.literal:app"),
-                [*_PYTHON, "bench.literal_worker"], folder / "literal"),
-        Peer("async", [*uvicorn, "bench.asynchronous:app"], WORKER, folder / "async"),
-    ]
-    if _install_fastify():
-        peers.append(Peer("node", ["node", "bench/fastify/server.js"], WORKER, folder / "node"))
-    for peer in peers:
-        peer.start()
-    return {peer.name: peer for peer in peers}
-
-
-def _install_fastify() -> bool:
-    if not shutil.which("npm"):
-        return False
-    command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
-    return not subprocess.run(
-        command, cwd=ROOT / "bench" / "fastify", capture_output=True
-    ).returncode
+@contextmanager
+def running(*peers: Peer) -> Iterator[None]:
+    """Run these services until the block is left; they answer when it is entered."""
+    try:
+        for peer in peers:
+            peer.start()
+        for peer in peers:
+            wait_until(
+                lambda peer=peer: listens(peer.port),  # type: ignore[misc]
+                f"{peer.name} to listen\n{peer.web.output()}",
+            )
+        yield
+    finally:
+        for peer in peers:
+            peer.stop()

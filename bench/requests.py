@@ -1,104 +1,68 @@
-"""What a request costs: accepted, duplicate and sold out, of each service in turn."""
+"""What requests and status polls cost, of each service in turn."""
 
 import statistics
+from pathlib import Path
 
-from bench.load import Load, send
-from bench.peers import PLENTY, Peer
-from bench.report import Goal, Section, ratio, spread, table
+from bench.peers import Peer, running
+from bench.report import Section, table
 from bench.scale import Scale
+from bench.services import FASTAPI, FASTIFY, FLOOR, LITERAL, OURS, services
+from bench.turns import compared, head, in_turn, per_second, rows, warm
 
-OUTCOMES = ("accepted", "duplicate", "sold_out")
-OURS, FLOOR, LITERAL, ASYNC = "coupon-service", "floor", "literal", "async"
-
-Loads = dict[str, list[Load]]
-
-
-def run(peers: dict[str, Peer], scale: Scale) -> Section:
-    """Measure every outcome, and the latency at half of the load that async can take."""
-    for peer in peers.values():
-        measure(peer, "accepted", scale)  # warm
-    loads = {
-        outcome: in_turn(peers, outcome, scale, pause_ms=0) for outcome in OUTCOMES
-    }
-    accepted, sold_out = loads["accepted"], loads["sold_out"]
-    peak = statistics.median(load.per_second for load in accepted[ASYNC])
-    pause_ms = round(1000 * scale.connections / (peak / 2))
-    gentle = in_turn(
-        {name: peer for name, peer in peers.items() if name != FLOOR},
-        "accepted", scale, pause_ms=pause_ms,
-    )
-    text = f"{scale.connections} connections, each with one request at a time.\n\n"
-    text += "\n\n".join(f"### {outcome}\n\n{_rows(loads[outcome])}" for outcome in OUTCOMES)
-    text += (
-        f"\n\n### accepted, at half of async's peak\n\nEach connection pauses {pause_ms} ms "
-        f"between requests, on average.\n\n{_rows(gentle)}"
-    )
-
-    def compared(loads: Loads, peer: str) -> float:
-        return ratio(*([load.per_second for load in loads[name]] for name in (OURS, peer)))
-
-    return Section("Requests", text, [
-        Goal("accepted/s, to async", compared(accepted, ASYNC), 1.0),
-        Goal("accepted/s, to literal", compared(accepted, LITERAL), 1.8),
-        Goal("sold out/s, to async", compared(sold_out, ASYNC), 1.2),
-        Goal("sold out/s, to floor", compared(sold_out, FLOOR), 0.9),
-        Goal("web CPU of an accepted request, to floor",
-             ratio(*([load.cpu["web"] for load in accepted[name]] for name in (OURS, FLOOR))),
-             1.5, at_most=True),
-        Goal("p99 at half of async's peak, to async",
-             ratio(*([load.p99 for load in gentle[name]] for name in (OURS, ASYNC))),
-             1.0, at_most=True),
-    ])
+#: By heads: what is asked, and of which services.
+_ASKED = {
+    "browser": {
+        "accepted": (OURS, FASTAPI, LITERAL, FLOOR, FASTIFY),
+        "sold out": (OURS, FASTAPI, LITERAL, FASTIFY),
+        "status poll": (OURS, FASTAPI, LITERAL, FASTIFY),
+    },
+    "bare": {
+        "accepted": (OURS, FASTAPI, FLOOR),
+        "sold out": (OURS, FASTAPI),
+        "status poll": (OURS, FASTAPI),
+    },
+}
+#: What the name of a figure ends with.
+_SUFFIX = {"browser": "", "bare": ", bare heads"}
+_INTRODUCTION = (
+    "Each connection has one request at a time. A browser's heads have 16 fields with a request "
+    "and 14 with a poll, as Chrome sends them to the origin of its page; bare ones, which wrk "
+    "sends by itself, have three and one. Each poll is that of one of 1,000 users who have their "
+    "coupon. At half of FastAPI's peak the requests come at random intervals, as many to each."
+)
 
 
-def in_turn(peers: dict[str, Peer], outcome: str, scale: Scale, pause_ms: int) -> Loads:
-    """Measure the services A B C A B C …"""
-    loads: Loads = {name: [] for name in peers}
-    for _ in range(scale.rounds):
-        for name, peer in peers.items():
-            loads[name].append(measure(peer, outcome, scale, pause_ms))
-    return loads
+def run(folder: Path, scale: Scale) -> Section:
+    """Measure each number of connections with both heads."""
+    peers = services(folder, OURS, FASTAPI, LITERAL, FLOOR, FASTIFY)
+    texts, figures = [_INTRODUCTION], dict[str, list[float]]()
+    with running(*peers.values()):
+        warm(peers, scale)
+        for heads in _ASKED:
+            for connections in scale.connections:
+                text, its_figures = _measure(peers, heads, connections, scale)
+                texts += [f"### {connections} connections, {heads} heads", text]
+                figures |= its_figures
+    return Section("Requests", "\n\n".join(texts), figures)
 
 
-def measure(peer: Peer, outcome: str, scale: Scale, pause_ms: int = 0) -> Load:
-    """Load one service for a while; raises AssertionError if its data is not exact then."""
-    peer.register(1 if outcome == "sold_out" else PLENTY)
-    before = 0
-    if outcome != "accepted":
-        peer.admit("holder")
-        peer.settle()
-        before = peer.issued()
-    load = send(
-        peer, scale.seconds, scale.connections, user="holder" if outcome == "duplicate" else "",
-        pause_ms=pause_ms,
-    )
-    peer.settle()
-    peer.assert_exact()
-    if outcome == "accepted" or not peer.refuses(outcome):
-        assert load.refused == 0, (peer.name, load)
-    else:
-        assert load.refused == load.answers, (peer.name, load)
-    if peer.promises:
-        # Of those that wrk left without an answer at its end, any may have been accepted.
-        accepted = peer.issued() - before
-        assert 0 <= accepted - (load.answers - load.refused) <= scale.connections, peer.name
-    return load
-
-
-def _rows(loads: Loads) -> str:
-    return table(
-        ["service", "answers/s", "web µs", "redis µs", "worker µs", "wrk µs", "p50 ms", "p99 ms"],
-        [
-            (
-                name, spread([load.per_second for load in its]),
-                *(
-                    f"{statistics.median(load.cpu[part] for load in its):.0f}"
-                    if part in its[0].cpu else ""
-                    for part in ("web", "redis", "worker", "wrk")
-                ),
-                f"{statistics.median(load.p50 for load in its) / 1000:.1f}",
-                spread([load.p99 / 1000 for load in its], ".1f"),
-            )
-            for name, its in loads.items()
-        ],
-    )
+def _measure(
+    peers: dict[str, Peer], heads: str, connections: int, scale: Scale
+) -> tuple[str, dict[str, list[float]]]:
+    its_rows, figures = [], dict[str, list[float]]()
+    where = f"{connections} connections{_SUFFIX[heads]}"
+    for outcome, names in _ASKED[heads].items():
+        asked = {name: peers[name] for name in names if name in peers}
+        loads = in_turn(asked, outcome, connections, scale, heads)
+        its_rows += rows(outcome, loads)
+        for name, figure in compared(loads, per_second).items():
+            figures[f"{outcome}/s to {name}, {where}"] = figure
+        if outcome == "accepted":
+            peak = statistics.median(map(per_second, loads[FASTAPI]))
+    if heads == "browser":
+        pair = {name: peers[name] for name in (OURS, FASTAPI)}
+        loads = in_turn(pair, "accepted", connections, scale, heads, rate=round(peak / 2))
+        its_rows += rows("accepted, at half of FastAPI's peak", loads)
+        p99 = compared(loads, lambda load: load.p99)[FASTAPI]
+        figures[f"p99 at half of FastAPI's peak to FastAPI, {where}"] = p99
+    return table(head(loads), its_rows), figures

@@ -1,13 +1,14 @@
 """A flash sale: far more users than coupons, all at once."""
 
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 from bench.load import Load, send
-from bench.peers import Peer
+from bench.peers import Peer, running
 from bench.report import Section, spread, table
-from bench.requests import FLOOR, OURS
 from bench.scale import Scale
+from bench.services import FASTAPI, FASTIFY, LITERAL, OURS, services
 
 
 class Sale(NamedTuple):
@@ -19,13 +20,14 @@ class Sale(NamedTuple):
     defect: str
 
 
-def run(peers: dict[str, Peer], scale: Scale) -> Section:
+def run(folder: Path, scale: Scale) -> Section:
     """Hold the sale with each service in turn."""
-    selling = {name: peer for name, peer in peers.items() if name != FLOOR}
-    sales: dict[str, list[Sale]] = {name: [] for name in selling}
-    for _ in range(scale.sale_rounds):
-        for name, peer in selling.items():
-            sales[name].append(_hold(peer, scale))
+    peers = services(folder, OURS, FASTAPI, LITERAL, FASTIFY)
+    sales: dict[str, list[Sale]] = {name: [] for name in peers}
+    with running(*peers.values()):
+        for _ in range(scale.sale_rounds):
+            for name, peer in peers.items():
+                sales[name].append(_hold(peer, scale))
     assert not any(sale.defect for sale in sales[OURS]), sales[OURS]
     text = (
         f"{scale.coupons:,} coupons, {scale.users:,} different users, {scale.crowd:,} "
@@ -34,7 +36,7 @@ def run(peers: dict[str, Peer], scale: Scale) -> Section:
     return Section("A flash sale", text + table(
         ["service", "s to the last coupon", "s to the last answer", "p50 ms", "p99 ms", "issued"],
         [_row(name, its) for name, its in sales.items()],
-    ), [])
+    ), {})
 
 
 def _hold(peer: Peer, scale: Scale) -> Sale:

@@ -7,9 +7,10 @@ class Scale(NamedTuple):
     """Seconds, rounds and numbers of one run."""
 
     rounds: int
+    #: Seconds under load of each service, in each round.
     seconds: int
     #: Connections that ask all the time.
-    connections: int
+    connections: tuple[int, ...]
     sale_rounds: int
     #: Coupons, users and connections of the flash sale.
     coupons: int
@@ -24,7 +25,7 @@ class Scale(NamedTuple):
     remembered: int
 
 
-FULL = Scale(5, 4, 256, 3, 1000, 100_000, 1000, 100_000, 10_000,
+FULL = Scale(5, 2, (8, 64, 256), 3, 1000, 50_000, 1000, 100_000, 10_000,
              (1_000, 100_000, 1_000_000), (1, 100, 10_000), 100_000)
 #: For finding out that everything works and is exact; its figures mean nothing.
-QUICK = Scale(1, 1, 64, 1, 100, 5_000, 200, 5_000, 1_000, (100, 1_000), (1, 100), 2_000)
+QUICK = Scale(1, 1, (64,), 1, 100, 2_000, 200, 5_000, 1_000, (100, 1_000), (1, 100), 2_000)

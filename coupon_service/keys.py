@@ -64,6 +64,12 @@ class Keys:
         """Stream with one entry for each issuance mark: userId, under the id it has in the log."""
         return f"{self.prefix}coupon:{coupon_id}:issuances"
 
+    def series(self, coupon_id: str) -> str:
+        """Hash: what was issued over time. Three archives, of spans of 1, 60 and 3,600 s, each with
+        the newest 240 spans in which something changed, by `<span>:<number % 240>` of the span:
+        `<s since 1970 at its start> <issued, cancellations taken off> <added to the quantity>`."""
+        return f"{self.prefix}coupon:{coupon_id}:series"
+
     def user(self, coupon_id: str, user_id: str) -> str:
         """The issuance mark: `<requestId> <id of the entry in coupon-log>`."""
         return f"{self.prefix}coupon:{coupon_id}:user:{user_id}"

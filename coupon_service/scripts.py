@@ -168,7 +168,8 @@ class CouponScripts:
         names = [keys.coupons, keys.removals, keys.requests, keys.log]
         values: list[str | int] = [self._retention_ms, int(only_check)]
         for coupon_id, quantity, window in registrations:
-            names += [keys.coupon(coupon_id), keys.stock(coupon_id), keys.requested(coupon_id)]
+            names += [keys.coupon(coupon_id), keys.stock(coupon_id), keys.requested(coupon_id),
+                      keys.series(coupon_id)]
             values += [coupon_id, quantity]
             for name in WINDOW:
                 instant = window.get(name, "")
@@ -247,6 +248,7 @@ class WorkerScripts:
                 keys.requests,
                 keys.log,
                 keys.issuances(coupon_id),
+                keys.series(coupon_id),
                 *(keys.user(coupon_id, request.user_id) for request in requests),
             ], [coupon_id, GROUP, *chain.from_iterable(request[1:] for request in requests)]
 
@@ -304,6 +306,7 @@ class WorkerScripts:
             keys.removals,
             keys.requests,
             keys.log,
+            keys.series(coupon_id),
             *(keys.user(coupon_id, user_id) for _, user_id in issued),
         ], [
             coupon_id, GROUP, len(pending), *chain.from_iterable(pending.items()),

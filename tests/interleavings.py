@@ -40,7 +40,7 @@ USERS, WORKERS, REMOVERS = ("u1", "u2"), ("W1", "W2"), 2
 MANY = 20
 #: The coupon's own keys, and all keys.
 OWN = [KEYS.coupon("A"), KEYS.pending("A"), KEYS.issuances("A"), KEYS.stock("A"),
-       KEYS.requested("A"), *(KEYS.user("A", user) for user in USERS)]
+       KEYS.requested("A"), *(KEYS.user("A", user) for user in USERS), KEYS.series("A")]
 NAMES = [*OWN, KEYS.requests, KEYS.log, KEYS.dead, KEYS.coupons, KEYS.removals]
 #: Returns all data, as DUMP does and readable; then puts the dumps in ARGV, if any, in its place.
 SWAP = f"""
@@ -49,8 +49,8 @@ for row, key in ipairs(k) do dumps[row] = redis.call('DUMP', key) or '' end
 local data = {{dumps, redis.call('DBSIZE'),
   redis.call('HGETALL', k[1]), redis.call('HGETALL', k[2]), redis.call('XRANGE', k[3], '-', '+'),
   redis.call('MGET', unpack(k, 4, 7)),
-  redis.call('XRANGE', k[8], '-', '+'), redis.call('XRANGE', k[9], '-', '+'),
-  redis.call('XPENDING', k[8], '{GROUP}', '-', '+', 100), redis.call('XINFO', 'GROUPS', k[8])}}
+  redis.call('XRANGE', k[9], '-', '+'), redis.call('XRANGE', k[10], '-', '+'),
+  redis.call('XPENDING', k[9], '{GROUP}', '-', '+', 100), redis.call('XINFO', 'GROUPS', k[9])}}
 if #ARGV > 0 then redis.call('DEL', unpack(k)) end
 for row, dump in ipairs(ARGV) do
   if dump ~= '' then redis.call('RESTORE', k[row], 0, dump) end

@@ -12,9 +12,10 @@ from coupon_service.ledger.sinks import Sink, open_sinks
 from tests import postgres
 from tests.state import PARTITIONS
 
-SINKS = ["file", "sqlite", pytest.param(
+SQL_SINKS = ["sqlite", pytest.param(
     "postgresql", marks=pytest.mark.skipif(postgres.MISSING, reason=postgres.REASON)
 )]
+SINKS = ["file", *SQL_SINKS]
 
 
 @pytest.fixture(params=SINKS)

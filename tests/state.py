@@ -49,6 +49,9 @@ class RoutedKeys(Keys):
     def issuances(self, coupon_id: str) -> str:
         return self.of(coupon_id).issuances(coupon_id)
 
+    def series(self, coupon_id: str) -> str:
+        return self.of(coupon_id).series(coupon_id)
+
     def user(self, coupon_id: str, user_id: str) -> str:
         return self.of(coupon_id).user(coupon_id, user_id)
 

@@ -24,7 +24,7 @@ LAYERS = [
     {"coupons", "decisions"},
     {"installation"},
     {"admin.scripts", "admin.csv_export"},
-    {"admin.operations", "admin.reconcile"},
+    {"admin.operations", "admin.reconcile", "admin.series"},
     {"admin.scatter_gather", "admin.dead_letters", "ledger.errors", "ledger.line"},
     {
         "admin.monitoring", "admin.coupon_totals", "admin.decision_times", "ledger.file",
@@ -39,9 +39,10 @@ LAYERS = [
         "web.answers", "web.lean_flask", "web.problems", "web.health", "web.collectors",
         "cli.terminal",
     },
-    {"cli.dead_letters", "cli.ledger", "cli.rehearse"},
-    {"web.api", "web.operations", "cli.coupons"},
-    {"web.admin", "web.metrics", "web.fast_path"},
+    {"web.admin_answers", "cli.dead_letters", "cli.ledger", "cli.rehearse"},
+    {"web.api", "web.dashboard_answers", "cli.coupons"},
+    {"web.admin", "web.operations", "web.metrics", "web.fast_path"},
+    {"web.dashboard", "web.pages"},
     {"web.app"},
     {"web.gunicorn_worker", "web.openapi"},
     {"worker", "wsgi"},
@@ -133,8 +134,8 @@ def test_only_config_reads_the_environment():
 
 
 def test_views_touch_neither_redis_nor_keys():
-    for name in ("web.api", "web.admin", "web.problems", "web.health", "web.metrics"):
-        text = modules()[name].read_text()
+    for name in ("api", "admin", "dashboard", "problems", "health", "metrics"):
+        text = modules()[f"web.{name}"].read_text()
         assert "redis" not in text and "Keys" not in text
 
 
@@ -182,6 +183,6 @@ def test_wheel_contains_what_runs(tmp_path):
     packed = set(zipfile.ZipFile(wheel).namelist())
     here = {
         str(file.relative_to(ROOT)) for file in (ROOT / "coupon_service").rglob("*")
-        if file.suffix in (".py", ".lua", ".typed", ".json")
+        if file.is_file() and file.suffix != ".pyc"
     }
     assert {name for name in packed if not name.split("/")[0].endswith(".dist-info")} == here

@@ -18,6 +18,10 @@ ADMIN = [
     ("GET", "/api/coupons/A/issuances", None),
     ("GET", "/api/coupons/A/issuances?format=csv", None),
     ("GET", "/api/users/u/coupons", None),
+    ("GET", "/admin", None),
+    ("GET", "/api/dashboard", None),
+    ("GET", "/api/dashboard/coupons/A", None),
+    ("GET", "/api/dashboard/system", None),
     ("GET", "/api/dead-letters", None),
     ("POST", "/api/dead-letters/0:1-1/retry", None),
     ("DELETE", "/api/dead-letters/0:1-1", None),
@@ -68,7 +72,7 @@ def assert_refused(client, endpoint, given):
     headers = {"Authorization": given} if given else {}
     answer = http_with(client, "secret").open(path, method=method, json=body, headers=headers)
     assert (answer.status_code, answer.json["code"]) == (401, "unauthorized")
-    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert 'Bearer realm="admin"' in answer.headers["WWW-Authenticate"]
     assert everything(client) == {}
 
 
@@ -130,6 +134,7 @@ def test_every_route_is_either_public_or_in_this_file(fake_client):
         ("POST", "/api/coupons/register"), ("POST", "/api/coupons/request"),
         ("GET", "/api/coupons/<coupon_id:coupon_id>"),
         ("GET", "/api/coupons/<coupon_id:coupon_id>/users/<user_id:user_id>"),
+        ("GET", "/"), ("GET", "/admin/static/<path:filename>"),
         ("GET", "/static/<path:filename>"), ("GET", "/healthz"), ("GET", "/readyz"),
         ("GET", "/api/openapi.json"), ("GET", "/api/docs"), ("GET", "/api/docs/start.js"),
         ("GET", "/api/docs/<any('swagger-ui.css', 'swagger-ui-bundle.js'):name>"),

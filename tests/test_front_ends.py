@@ -194,5 +194,6 @@ def test_head_is_get_without_its_body_and_options_names_the_methods(fake_client)
             head, get = http.head(path, headers=ADMIN), http.get(path, headers=ADMIN)
             assert (head.status_code, head.data) == (get.status_code, b""), path
             assert set(head.headers.keys()) == set(get.headers.keys()), path
-            if path not in ("/metrics", "/readyz"):  # whose numbers change
+            # Where the age of the oldest entry is, the length changes.
+            if not path.startswith(("/metrics", "/readyz", "/api/dashboard")):
                 assert head.headers.get("Content-Length") == get.headers.get("Content-Length"), path

@@ -1,8 +1,10 @@
 """The ledger has each line of the log once, in order, wherever copying stops."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from threading import Barrier
 
 import pytest
 from redis.exceptions import ConnectionError
@@ -17,7 +19,7 @@ from coupon_service.ledger.status import forget, statuses
 from coupon_service.ledger.verify import differences, queryable
 from coupon_service.scripts import Registration
 from tests import postgres
-from tests.sinks import lines_of, open_sink
+from tests.sinks import SQL_SINKS, last_id, lines_of, open_sink
 from tests.state import (
     KEYS,
     coupons_on,
@@ -118,6 +120,22 @@ def test_two_at_once_write_no_line_twice(client, installation, make_sink, monkey
         one.try_step()
         other.try_step()
     assert lines_of(make_sink(), installation.partition) == logged(installation)
+
+
+@pytest.mark.parametrize("sink_url", SQL_SINKS, indirect=True)
+def test_table_is_created_by_any_of_many_that_find_it_missing(sink_url):
+    sinks = [open_sink(sink_url) for _ in range(8)]
+    barrier = Barrier(len(sinks))
+
+    def begin(sink):
+        barrier.wait()
+        sink.open(0)
+
+    with ThreadPoolExecutor(len(sinks)) as threads:
+        list(threads.map(begin, sinks))
+    assert [last_id(sink, 0) for sink in sinks] == ["0-0"] * len(sinks)
+    for sink in sinks:
+        sink.close()
 
 
 @pytest.mark.parametrize("decision", ["a\x00b", b"\xff", "x" * 5000, ""])

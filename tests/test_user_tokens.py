@@ -12,13 +12,15 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from werkzeug.test import Client
 
-from coupon_service.errors import ConfigError
+from coupon_service.errors import ConfigError, CouponError
 from coupon_service.scripts import Registration
 from coupon_service.web import fast_path
 from coupon_service.web.app import create_app
-from coupon_service.web.user_tokens import LEEWAY
+from coupon_service.web.user_tokens import LEEWAY, UserTokens
 from tests.state import config_with, coupons_on, everything
 
 SECRET = "a secret of at least 32 characters"
@@ -44,12 +46,12 @@ def token(key=SECRET, algorithm="HS256", **claims):
     return jwt.encode({n: v for n, v in claims.items() if v is not None}, key, algorithm)
 
 
-def forged(header, claims, secret):
-    """A token that PyJWT refuses to make."""
+def forged(header, claims, secret, more=b""):
+    """A token that PyJWT refuses to make; `more` follows its claims, and is signed too."""
     def part(data):
         return base64.urlsafe_b64encode(data).rstrip(b"=")
 
-    signed = part(json.dumps(header).encode()) + b"." + part(json.dumps(claims).encode())
+    signed = part(json.dumps(header).encode()) + b"." + part(json.dumps(claims).encode()) + more
     signature = hmac.digest(secret.encode(), signed, hashlib.sha256) if secret else b""
     return (signed + b"." + part(signature)).decode()
 
@@ -144,6 +146,52 @@ def test_attack_is_refused_and_changes_nothing(service, fake_client, settings, g
     if given != "Bearer secret":
         answer = status(http, given)
         assert (answer.status_code, answer.json["code"]) == (401, code)
+
+
+ORDINARY_HEAD = {"alg": "HS256", "typ": "JWT"}
+NUMBERS = st.sampled_from([0, 1, -5, 5, 60, 3600]).map(lambda after: int(time.time()) + after) | (
+    st.sampled_from(["x", 1e300, float("inf"), None, True, 9e9, -1, {}])
+)
+TEXTS = st.sampled_from(["u", "other", "", "../x", 5, None, ["u"], {"u": 1}])
+ODD_CLAIMS = st.dictionaries(
+    st.sampled_from(["sub", "aud", "iss", "jti", "more"]), TEXTS, max_size=2
+) | st.dictionaries(st.sampled_from(["exp", "iat", "nbf"]), NUMBERS, max_size=2)
+HEADS = st.just(ORDINARY_HEAD) | st.sampled_from([
+    {"typ": "JWT", "alg": "HS256"}, {"alg": "HS512"}, {"alg": "none"}, [],
+    {"alg": "HS256", "crit": ["x"], "x": 1}, {"alg": "HS256", "kid": "1"},
+])
+
+
+def verdict(tokens, given):
+    try:
+        return tokens.user(f"Bearer {given}")
+    except CouponError as error:
+        return type(error)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.sampled_from([{}, {}, {"user_audience": "u"}, {"user_issuer": "u"}]), HEADS, ODD_CLAIMS,
+    st.sampled_from([SECRET] * 4 + [SECRET + "!", ""]), st.sampled_from([b""] * 4 + [b"!", b"="]),
+    st.sampled_from([""] * 4 + ["=", ".", "A", "-", "!"]), st.data(),
+)
+def test_ordinary_tokens_get_the_verdict_of_pyjwt(config, head, odd, secret, more, put, data):
+    claims = {"sub": "u", "exp": int(time.time()) + 3600, **odd}
+    made = forged(head, claims, secret, more)
+    at = data.draw(st.integers(0, len(made)))
+    made = made[:at] + put + made[at + len(put) * data.draw(st.booleans()):]
+    config = config_with(user_key=SECRET, **config)
+    ours, pyjwt = UserTokens(config), UserTokens(config)
+    ours._heads.add(forged(ORDINARY_HEAD, {}, "").partition(".")[0])
+    pyjwt._ordinary = lambda given: None
+    assert verdict(ours, made) == verdict(pyjwt, made)
+
+
+def test_ordinary_token_is_verified_without_pyjwt(monkeypatch):
+    tokens = UserTokens(config_with(user_key=SECRET))
+    assert tokens.user(f"Bearer {token(sub='first')}") == "first"
+    monkeypatch.setattr(tokens, "_any", None)
+    assert tokens.user(f"Bearer {token(sub='second', iat=int(time.time()))}") == "second"
 
 
 def test_sub_of_another_user_is_403(service, fake_client):

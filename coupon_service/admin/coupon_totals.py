@@ -1,4 +1,4 @@
-"""The counters of many coupons for the metrics: each of the active ones, the others added up."""
+"""The counters of many coupons: each of the active ones, and the others added up."""
 
 from heapq import nlargest
 from itertools import chain
@@ -12,6 +12,8 @@ from coupon_service.snapshot import REFUSALS, stream_ms
 
 #: Lines of the log, and waiting entries, among which the active coupons are looked for.
 LINES = 1000
+#: The same where the open ones are looked for, and the most coupons that may be one.
+LIVE_LINES, CANDIDATES = 200, 20
 #: The most coupons that are added up: more would make a read of the metrics take seconds.
 MAX_OTHERS = 10_000
 #: The counters that are added up.
@@ -41,19 +43,47 @@ def read_totals(partitions: Partitions, limit: int) -> Totals:
         ids = ask_at_once(partitions, lambda each: Operations(each).ids("", limit))
         chosen = [coupon_id for its in ids.values() for coupon_id in its or ()]
     else:
-        lines = -(-LINES // partitions.config.partitions)
-        activity = ask_at_once(partitions, lambda each: _activity(each, lines))
-        newest = {coupon: at for its in activity.values() for coupon, at in (its or {}).items()}
-        chosen = nlargest(limit, newest, key=newest.__getitem__)
+        chosen = _active(partitions, limit, LINES)
     grouped = partitions.by_installation(chosen)
-    read = ask_at_once(
-        partitions, lambda each: Operations(each).snapshots(grouped.get(each, []))
-    )
-    active = [each for its in read.values() for each in its or () if each["state"] != "corrupt"]
+    active = [each for each in _snapshots(partitions, grouped) if each["state"] != "corrupt"]
     if registered - len(active) > MAX_OTHERS:
         return Totals(registered, active, None)
     added = ask_at_once(partitions, lambda each: _add_up(each, set(grouped.get(each, []))))
     return Totals(registered, active, _sum([each for each in added.values() if each]))
+
+
+def read_live(partitions: Partitions, limit: int) -> list[dict[str, Any]]:
+    """Return the snapshots of up to `limit` open coupons, the most recently active first.
+
+    They are looked for among the newest lines and entries, so that it costs no more where there
+    are many coupons: one that nobody asks for is not found, and one that is asked for much less
+    than another now and then not.
+    """
+    chosen = _active(partitions, CANDIDATES, LIVE_LINES)
+    shown = {
+        each["couponId"]: each
+        for each in _snapshots(partitions, partitions.by_installation(chosen))
+        if each["state"] == "open"
+    }
+    return [shown[coupon_id] for coupon_id in chosen if coupon_id in shown][:limit]
+
+
+def _active(partitions: Partitions, limit: int, lines: int) -> list[str]:
+    """Return the ids of up to `limit` coupons, the most recently active first, of those in the
+    newest lines of the log and the newest entries, `lines` of each over all partitions."""
+    share = -(-lines // partitions.config.partitions)
+    activity = ask_at_once(partitions, lambda each: _activity(each, share))
+    newest = {coupon: at for its in activity.values() for coupon, at in (its or {}).items()}
+    return nlargest(limit, newest, key=newest.__getitem__)
+
+
+def _snapshots(
+    partitions: Partitions, grouped: dict[Installation, list[str]]
+) -> list[dict[str, Any]]:
+    read = ask_at_once(
+        partitions, lambda each: Operations(each).snapshots(grouped.get(each, []))
+    )
+    return [each for its in read.values() for each in its or ()]
 
 
 def _count(installation: Installation) -> int:

@@ -19,7 +19,7 @@ class DeadLetters:
     """Every method raises `Unavailable` when Redis cannot be used now, and `CorruptData` if the
     stream of dead letters is none."""
 
-    def __init__(self, partitions: Partitions) -> None:
+    def __init__(self, partitions: Partitions | list[Installation]) -> None:
         self._partitions = partitions
 
     def page(self, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str]:

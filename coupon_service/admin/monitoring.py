@@ -59,24 +59,8 @@ class Monitoring:
         return queues
 
     def readiness(self) -> dict[str, Any]:
-        """Return backlog, oldestSeconds and workers over all partitions that can be used now, and
-        the numbers of the others as missingPartitions, if there are any.
-
-        Raises:
-            Unavailable: no partition can be used now.
-        """
-        queues = self.queues()
-        usable = [queue for queue in queues.values() if queue]
-        if not usable:
-            raise Unavailable("redis cannot be used at the moment", READY_AFTER)
-        seen = [queue.workers for queue in usable if queue.workers is not None]
-        missing = [each.partition for each, queue in queues.items() if not queue]
-        return {
-            "backlog": sum(queue.backlog for queue in usable),
-            "oldestSeconds": max(queue.oldest_seconds for queue in usable),
-            "workers": len(frozenset().union(*seen)) if seen else None,
-            **({"missingPartitions": missing} if missing else {}),
-        }
+        """Return what `readiness` makes of the queues as they are now; raises what it does."""
+        return readiness(self.queues())
 
     def _note(self, installation: Installation, queue: Queue) -> None:
         if queue.unattended == (installation in self._unattended):
@@ -88,6 +72,26 @@ class Monitoring:
         else:
             self._unattended.discard(installation)
             log.warning("entries are decided again backlog=%d%s", queue.backlog, installation.label)
+
+
+def readiness(queues: dict[Installation, Queue | None]) -> dict[str, Any]:
+    """Return backlog, oldestSeconds and workers over all partitions that can be used, and the
+    numbers of the others as missingPartitions, if there are any.
+
+    Raises:
+        Unavailable: no partition can be used.
+    """
+    usable = [queue for queue in queues.values() if queue]
+    if not usable:
+        raise Unavailable("redis cannot be used at the moment", READY_AFTER)
+    seen = [queue.workers for queue in usable if queue.workers is not None]
+    missing = [each.partition for each, queue in queues.items() if not queue]
+    return {
+        "backlog": sum(queue.backlog for queue in usable),
+        "oldestSeconds": max(queue.oldest_seconds for queue in usable),
+        "workers": len(frozenset().union(*seen)) if seen else None,
+        **({"missingPartitions": missing} if missing else {}),
+    }
 
 
 def read_queue(installation: Installation) -> Queue:

@@ -78,7 +78,7 @@ class Operations:
 
         Returns:
             What `snapshot.snapshot` returns, and recent: of up to 100 newest issuances their
-            number, issuedPerSecond, and secondsToDecision from request to issuance (p50 and max);
+            number, issuedPerSecond, and secondsToDecision from request to issuance (p50, p99, max);
             None where there are too few.
         """
         keys = self._keys
@@ -225,12 +225,14 @@ class Operations:
             yield page
             after = page[-1]
 
-    def ids(self, after: str, limit: int) -> list[str]:
-        """List the ids of up to `limit` registered coupons that come after `after`, in order."""
-        start = f"({after}" if after else "-"
+    def ids(self, after: str, limit: int, prefix: str = "") -> list[str]:
+        """List the ids of up to `limit` registered coupons that come after `after` and begin with
+        `prefix`, in order."""
+        start = f"({after}" if after and after >= prefix else f"[{prefix}"
+        end = f"({prefix}\x7f" if prefix else "+"  # above every character of an id
         with self._bulkhead:
             try:
-                ids: list[str] = self._client.zrangebylex(self._keys.coupons, start, "+", 0, limit)
+                ids: list[str] = self._client.zrangebylex(self._keys.coupons, start, end, 0, limit)
             except ResponseError as error:
                 if not str(error).startswith("WRONGTYPE"):
                     raise
@@ -264,5 +266,11 @@ def _recent(lines: list[tuple[str, dict[str, str]]]) -> dict[str, Any]:
     return {
         "issuances": len(lines),
         "issuedPerSecond": round((len(lines) - 1) / span, 3) if span else None,
-        "secondsToDecision": {"p50": waits[len(waits) // 2], "max": waits[-1]} if waits else None,
+        "secondsToDecision": {**quantiles(waits), "max": waits[-1]} if waits else None,
     }
+
+
+def quantiles(ascending: list[float]) -> dict[str, float]:
+    """Return p50 and p99 of one value or more."""
+    count = len(ascending)
+    return {"p50": ascending[count // 2], "p99": ascending[(99 * count - 1) // 100]}

@@ -19,19 +19,20 @@ T = TypeVar("T")
 
 
 def list_coupons(
-    partitions: Partitions, limit: int, after: str = ""
+    partitions: Partitions, limit: int, after: str = "", prefix: str = ""
 ) -> tuple[list[dict[str, Any]], str, list[int]]:
     """List coupons by id.
 
     Args:
         limit: how many at the most, 1 or more.
         after: the couponId after which the page begins; empty for the first page.
+        prefix: what the ids are to begin with.
 
     Returns:
         What `Operations.snapshots` returns; the `after` of the next page, empty at the end; and the
         numbers of the partitions that are missing.
     """
-    found, missing = _ask(partitions, lambda operations: operations.ids(after, limit))
+    found, missing = _ask(partitions, lambda operations: operations.ids(after, limit, prefix))
     ids = list(islice(merge(*found), limit))
     shown: dict[str, dict[str, Any]] = {}
     for installation, its in partitions.by_installation(ids).items():

@@ -43,6 +43,7 @@ class AdminScripts:
             keys.log,
             keys.issuances(coupon_id),
             keys.coupon(coupon_id),
+            keys.series(coupon_id),
         ], [coupon_id, user_id, GROUP, request_id])
         return reply
 

@@ -137,6 +137,7 @@ def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
             # Only this machine can reach the API: a token that everybody knows will do.
             variables["COUPON_ADMIN_TOKEN"] = LOCAL_TOKEN
             click.echo(f"the admin token is {LOCAL_TOKEN!r}, because COUPON_ADMIN_TOKEN is not set")
+        click.echo(f"dashboard: http://{HOST}:{port}/admin, the password is the admin token")
     try:
         if "redis" in names:
             URL_FILE.write_text(variables["REDIS_URL"], encoding="utf-8")

@@ -21,13 +21,14 @@ from sqlalchemy import (
     cast,
     create_engine,
     event,
+    inspect,
     literal,
     not_,
     select,
     tuple_,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from coupon_service.ledger.errors import SinkError
 from coupon_service.ledger.line import GONE_BACK, Line, parts
@@ -100,7 +101,15 @@ class SqlSink:
 
     def open(self, partition: int) -> None:
         """Make the table if it is missing."""
-        self._unless_it_fails(lambda: table.metadata.create_all(self._engine))
+        def create() -> None:
+            try:
+                table.metadata.create_all(self._engine)
+            except DBAPIError:
+                # Another process has created it since create_all has looked.
+                if not inspect(self._engine).has_table(table.name):
+                    raise
+
+        self._unless_it_fails(create)
 
     def last(self, partition: int) -> Line | None:
         """Return the last line of a partition, if there is one."""

@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from coupon_service.installation import Installation
+from coupon_service.admin.scatter_gather import ask_at_once
+from coupon_service.errors import corrupt_data_of
+from coupon_service.installation import Installation, Partitions
 from coupon_service.ledger.copier import group_of, reported
 from coupon_service.snapshot import milliseconds, stream_ms
 
@@ -46,6 +48,15 @@ def statuses(installation: Installation) -> Iterator[Status]:
             sink, installation.partition, cursor, max(milliseconds(time) - oldest, 0) / 1000,
             found.get("kind", ""), found.get("error", ""),
         )
+
+
+def all_statuses(partitions: Partitions) -> list[Status]:
+    """Return the statuses in all partitions that can be used now."""
+    def ask(installation: Installation) -> list[Status]:
+        with corrupt_data_of("the ledger"), installation.bulkhead:
+            return list(statuses(installation))
+
+    return [each for found in ask_at_once(partitions, ask).values() for each in found or ()]
 
 
 def forget(installation: Installation, sink: str) -> bool:

@@ -7,6 +7,7 @@
 --        6 coupon-log (stream)
 --        7 issuances (stream)
 --        8 coupon (hash)
+--        9 series (hash)
 -- ARGV   1 couponId
 --        2 userId
 --        3 group
@@ -15,7 +16,7 @@
 -- Replay: the marks are gone by then, so nothing is returned twice; with the requestId that is
 --   meant, a later request of the user is left alone.
 local stock, user, requested, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local requests, log, issuances, coupon = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local requests, log, issuances, coupon, series = unpack(KEYS, 5, 9)
 local coupon_id, user_id, group, meant = unpack(ARGV)
 
 local quantity, deleted_at = unpack(redis.call('HMGET', coupon, 'quantity', 'deletedAt'))
@@ -41,6 +42,7 @@ check_log(log)
 if mark then
   redis.call('DEL', user)
   redis.call('INCR', stock)
+  count(series, -1, 0)
   if id ~= '' then
     redis.call('XDEL', issuances, id)
   end

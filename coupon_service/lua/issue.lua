@@ -7,7 +7,8 @@
 --        5 coupon-requests (stream)
 --        6 coupon-log (stream)
 --        7 issuances (stream)
---        8.. issuance mark of each user
+--        8 series (hash)
+--        9.. issuance mark of each user
 -- ARGV   1 couponId
 --        2 group
 --        3.. userId, requestId (the entry id if the producer gave none), entry id of each entry
@@ -16,10 +17,10 @@
 -- Replay: an issued requestId is recognised by the mark and issued no second time; an entry
 --   that is gone from the stream is decided no second time. Neither is counted or logged again.
 local stock, requested, pending, coupon = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local requests, log, issuances = KEYS[5], KEYS[6], KEYS[7]
+local requests, log, issuances, series = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local coupon_id, group = ARGV[1], ARGV[2]
 local users, request_ids, entry_ids = {}, {}, {}
-for row = 1, #KEYS - 7 do
+for row = 1, #KEYS - 8 do
   users[row], request_ids[row], entry_ids[row] = ARGV[3 * row], ARGV[3 * row + 1], ARGV[3 * row + 2]
 end
 
@@ -33,7 +34,7 @@ local counts = {duplicate = whole(stored[4], 'duplicate'), sold_out = whole(stor
 local issued, waiting, awaited = {}, {}, {}
 for row, mark in ipairs(redis.call('HMGET', pending, unpack(users))) do
   waiting[users[row]], awaited[users[row]] = parts(mark)
-  issued[users[row]] = parts(redis.call('GET', KEYS[7 + row]))
+  issued[users[row]] = parts(redis.call('GET', KEYS[8 + row]))
 end
 check_log(log)
 local last = last_id(issuances)
@@ -100,7 +101,7 @@ for _, line in ipairs(lines) do
     'requestId', request_ids[row], 'decision', word, 'entryId', entry_ids[row])
   next_id = '*'
   if word == 'issued' then
-    redis.call('SET', KEYS[7 + row], request_ids[row] .. ' ' .. log_id)
+    redis.call('SET', KEYS[8 + row], request_ids[row] .. ' ' .. log_id)
     redis.call('XADD', issuances, log_id, 'userId', users[row])
   end
 end
@@ -109,6 +110,7 @@ if #decided > 0 then
 end
 if granted > 0 then
   redis.call('DECRBY', stock, granted)
+  count(series, granted, 0)
 end
 if granted ~= #decided then
   -- requested == issued + pending, for entries of every producer.

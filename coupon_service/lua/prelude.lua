@@ -62,6 +62,26 @@ local function last_id(stream)
   end
 end
 
+-- Adds to what a coupon counts in the present second, minute and hour; see Keys.series. With pcall,
+-- because a picture of a sale must not stop it: what is no count is replaced.
+local function count(series, issued, added)
+  local now, spans, fields, changed = math.floor(now_ms() / 1000), {1, 60, 3600}, {}, {}
+  for row, span in ipairs(spans) do
+    fields[row] = span .. ':' .. math.floor(now / span) % 240
+  end
+  local stored = redis.pcall('HMGET', series, unpack(fields))
+  for row, span in ipairs(spans) do
+    local start = text(now - now % span)
+    local at, of_it, more = string.match(stored[row] or '', '^(%d+) (%-?%d+) (%-?%d+)$')
+    if at ~= start then
+      of_it, more = 0, 0
+    end
+    changed[2 * row - 1] = fields[row]
+    changed[2 * row] = start .. ' ' .. text(of_it + issued) .. ' ' .. text(more + added)
+  end
+  redis.pcall('HSET', series, unpack(changed))
+end
+
 -- Raises while the data is of format 1, see migration.py, or if `coupons` is of any other type.
 local function check_coupons(coupons)
   if redis.call('TYPE', coupons).ok == 'set' then

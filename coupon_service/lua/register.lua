@@ -4,7 +4,7 @@
 --        2 coupons:removals (sorted set)
 --        3 coupon-requests (stream)
 --        4 coupon-log (stream)
---        5.. coupon (hash), stock, requested of each coupon
+--        5.. coupon (hash), stock, requested, series (hash) of each coupon
 -- ARGV   1 retention after expiresAt (ms)
 --        2 1: only check whether they could be registered
 --        3.. couponId, quantity (whole number, 1 or more), opensAt, closesAt, expiresAt (each ms
@@ -17,9 +17,9 @@ local retention, now = tonumber(ARGV[1]), now_ms()
 local FIELDS = {'opensAt', 'closesAt', 'expiresAt'}
 
 local function read(number)
-  local k, a = 3 * number + 1, 5 * number - 3
+  local k, a = 4 * number, 5 * number - 3
   local coupon = {hash = KEYS[k + 1], stock = KEYS[k + 2], requested = KEYS[k + 3],
-    id = ARGV[a + 1], quantity = tonumber(ARGV[a + 2]), window = {}}
+    series = KEYS[k + 4], id = ARGV[a + 1], quantity = tonumber(ARGV[a + 2]), window = {}}
   local stored = redis.call('HMGET', coupon.hash, 'quantity', 'deletedAt', unpack(FIELDS))
   local declared = whole(stored[1], 'quantity')
   local left = whole(redis.call('GET', coupon.stock), 'stock')
@@ -52,7 +52,7 @@ local function refusal(coupon)
 end
 
 local registered = {}
-for number = 1, (#KEYS - 4) / 3 do
+for number = 1, (#KEYS - 4) / 4 do
   local coupon = read(number)
   local status = refusal(coupon)
   if status then
@@ -83,6 +83,9 @@ for _, coupon in ipairs(registered) do
       line[#line + 1] = text(instant)
     end
     redis.call('XADD', log, '*', unpack(line))
+    if coupon.quantity ~= coupon.declared then
+      count(coupon.series, 0, coupon.quantity - coupon.declared)
+    end
   end
   if coupon.new then
     -- What was on the stream before is of a coupon that had this id, or asks for none.

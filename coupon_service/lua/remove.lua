@@ -9,7 +9,8 @@
 --        7 coupons:removals (sorted set)
 --        8 coupon-requests (stream)
 --        9 coupon-log (stream)
---        10.. an issuance mark for each line
+--        10 series (hash)
+--        11.. an issuance mark for each line
 -- ARGV   1 couponId
 --        2 group
 --        3 how many pending requests are given
@@ -18,7 +19,7 @@
 -- Replay: a mark is removed only while it is the one that is given, so a page that comes late
 --   finds nothing, even if the coupon was removed and registered again meanwhile.
 local coupon, stock, requested, pending, issuances = unpack(KEYS, 1, 5)
-local coupons, removals, requests, log = unpack(KEYS, 6, 9)
+local coupons, removals, requests, log, series = unpack(KEYS, 6, 10)
 local coupon_id, group, waiting = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
 -- Looked up here and now: the expiry may have been extended since the worker found it due.
@@ -35,11 +36,11 @@ for at = 4, 2 + 2 * waiting, 2 do
     entry_ids[#entry_ids + 1] = entry_id ~= '' and entry_id or nil
   end
 end
-for row = 1, #KEYS - 9 do
+for row = 1, #KEYS - 10 do
   local line = ARGV[3 + 2 * waiting + row]
-  local _, id = parts(redis.call('GET', KEYS[9 + row]))
+  local _, id = parts(redis.call('GET', KEYS[10 + row]))
   if id == line then
-    marks[#marks + 1] = KEYS[9 + row]
+    marks[#marks + 1] = KEYS[10 + row]
   end
   lines[row] = line
 end
@@ -72,6 +73,6 @@ end
 if redis.call('HLEN', pending) + redis.call('XLEN', issuances) > 0 then
   return {'removing'}
 end
-redis.call('DEL', coupon, stock, requested, pending, issuances)
+redis.call('DEL', coupon, stock, requested, pending, issuances, series)
 redis.call('ZREM', removals, coupon_id)
 return {'removed'}

@@ -40,7 +40,7 @@ def coupons() -> Response:
     """List the coupons with their counters, by id."""
     query = _coupons_schema.load(request.args)
     page, after, missing = scatter_gather.list_coupons(partitions(), **query)
-    return _page("after", after, coupons=page, **_missing(missing))
+    return paged("after", after, coupons=page, **missing_member(missing))
 
 
 @admin.get("/coupons/<coupon_id:coupon_id>/statistics")
@@ -83,23 +83,23 @@ def issuances(coupon_id: str) -> Response:
         return _csv(coupon_id, query["user_id"], query["safe"] == "1")
     if query["user_id"] is not None:
         page = _operations(coupon_id).issuance(coupon_id, query["user_id"])
-        return _page("before", "", issuances=page)
+        return paged("before", "", issuances=page)
     page, after = _operations(coupon_id).issuances(coupon_id, query["limit"], query["before"])
-    return _page("before", after, issuances=page)
+    return paged("before", after, issuances=page)
 
 
 @admin.get("/users/<user_id:user_id>/coupons")
 def held_by(user_id: str) -> Response:
     """List what a user holds."""
     held, missing = scatter_gather.held_by(partitions(), user_id)
-    return jsonify(userId=user_id, coupons=held, **_missing(missing))
+    return jsonify(userId=user_id, coupons=held, **missing_member(missing))
 
 
 @admin.get("/dead-letters")
 def dead_letters() -> Response:
     """List the entries that could not be decided, the oldest first."""
     found, after = DeadLetters(partitions()).page(**_dead_letters_schema.load(request.args))
-    return _page("after", after, deadLetters=found)
+    return paged("after", after, deadLetters=found)
 
 
 @admin.post("/dead-letters/<dead_letter:name>/retry")
@@ -118,7 +118,9 @@ def discard(name: str) -> Response:
     return jsonify(message="dead letter discarded", **DeadLetters(partitions()).discard(name))
 
 
-def _page(parameter: str, following: str, **members: object) -> Response:
+def paged(parameter: str, following: str, **members: object) -> Response:
+    """Make the answer that is a page: its members, and where the next begins, empty at the end,
+    for this parameter of the query."""
     response: Response = jsonify(**members, next=following or None)
     if following:
         query = urlencode({**request.args, parameter: following})
@@ -145,7 +147,8 @@ def _pages(lines: Iterator[str]) -> Iterator[str]:
         yield page
 
 
-def _missing(partitions: list[int]) -> dict[str, list[int]]:
+def missing_member(partitions: list[int]) -> dict[str, list[int]]:
+    """Return the member of an answer that tells of partitions that are missing, if any are."""
     return {"missingPartitions": partitions} if partitions else {}
 
 

@@ -14,10 +14,12 @@ from coupon_service.web import problems
 from coupon_service.web.admin import DeadLetterConverter, admin
 from coupon_service.web.api import CouponIdConverter, UserIdConverter, api
 from coupon_service.web.api_docs import api_docs
+from coupon_service.web.dashboard import dashboard
 from coupon_service.web.health import health
 from coupon_service.web.http_counters import http_counters
 from coupon_service.web.lean_flask import LeanFlask
 from coupon_service.web.metrics import installed, metrics
+from coupon_service.web.pages import pages
 from coupon_service.web.user_tokens import user_tokens
 
 #: Bytes of a request body; the largest valid one is far smaller.
@@ -51,7 +53,7 @@ def create_app(config: Config | None = None, client: Redis | None = None) -> Fla
     partitions = Partitions(config, client)
     app.extensions["coupon_service"] = partitions
     app.extensions["coupon_monitoring"] = Monitoring(partitions)
-    for blueprint in (api, admin, health, metrics, api_docs):
+    for blueprint in (api, admin, dashboard, pages, health, metrics, api_docs):
         app.register_blueprint(blueprint)
     if installed():
         app.http_counters = http_counters(tuple(rule.rule for rule in app.url_map.iter_rules()))

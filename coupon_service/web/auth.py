@@ -29,9 +29,14 @@ def require_admin() -> None:
         raise CrossSite("a page of another site may change nothing with the password of a browser")
 
 
+def has_admin_token() -> bool:
+    """Return whether there is an admin token, so that administrators can be recognised."""
+    return bool(_token())
+
+
 def require_admin_if_set() -> None:
     """As `require_admin`, but let every request pass while there is no admin token."""
-    if _token():
+    if has_admin_token():
         require_admin()
 
 

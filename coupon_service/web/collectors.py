@@ -18,10 +18,9 @@ from coupon_service.admin.coupon_totals import COUNTERS, read_totals
 from coupon_service.admin.decision_times import BOUNDS_MS, observe
 from coupon_service.admin.monitoring import SEEN_WITHIN_MS, Monitoring
 from coupon_service.admin.scatter_gather import ask_at_once
-from coupon_service.errors import corrupt_data_of
-from coupon_service.installation import Installation, Partitions
+from coupon_service.installation import Partitions
 from coupon_service.ledger.copier import KINDS
-from coupon_service.ledger.status import Status, statuses
+from coupon_service.ledger.status import all_statuses
 from coupon_service.snapshot import REFUSALS
 from coupon_service.web.http_counters import BOUNDS, HttpCounters
 
@@ -153,17 +152,11 @@ class Ledgers(Collector):
             "coupon_ledger_failing", "Whether a sink is not copied, by kind: 1 or 0.",
             labels=["sink", "partition", "kind"],
         )
-        for found in ask_at_once(self._partitions, _statuses).values():
-            for sink, partition, _, behind, failure, _ in found or ():
-                lag.add_metric([sink, str(partition)], behind)
-                for kind in KINDS:
-                    failing.add_metric([sink, str(partition), kind], int(kind == failure))
+        for sink, partition, _, behind, failure, _ in all_statuses(self._partitions):
+            lag.add_metric([sink, str(partition)], behind)
+            for kind in KINDS:
+                failing.add_metric([sink, str(partition), kind], int(kind == failure))
         yield from (lag, failing)
-
-
-def _statuses(installation: Installation) -> list[Status]:
-    with corrupt_data_of("the ledger"), installation.bulkhead:
-        return list(statuses(installation))
 
 
 class HttpAnswers(Collector):

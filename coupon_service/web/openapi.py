@@ -18,7 +18,7 @@ from marshmallow import Schema
 from coupon_service import __version__
 from coupon_service.config import Config
 from coupon_service.keys import REQUEST_ID
-from coupon_service.web import answers, schemas
+from coupon_service.web import admin_answers, answers, schemas
 from coupon_service.web.api_docs import DOCUMENT
 from coupon_service.web.app import create_app
 from coupon_service.web.operations import (
@@ -53,7 +53,7 @@ def document() -> dict[str, Any]:
     for name, (text, schema) in HEADERS.items():
         spec.components.header(name, {"description": text, "schema": schema})
     spec.components.schema("Problem", _problem_schema())
-    spec.components.schema("Corrupt", schema=answers.Corrupt)
+    spec.components.schema("Corrupt", schema=admin_answers.Corrupt)
     spec.components.schema("RegisteredMany", schema=answers.RegisteredMany)
     for path, method, operation in _operations(create_app(Config())):
         spec.path(path, operations={method: operation})
@@ -61,8 +61,9 @@ def document() -> dict[str, Any]:
     for name, schema in made["components"]["schemas"].items():
         if name != "Problem":
             schema["additionalProperties"] = False
-    listed = made["components"]["schemas"]["CouponsPage"]["properties"]["coupons"]
-    listed["items"] = {"anyOf": [listed["items"], {"$ref": "#/components/schemas/Corrupt"}]}
+    for name in ("CouponsPage", "Overview"):
+        listed = made["components"]["schemas"][name]["properties"]["coupons"]
+        listed["items"] = {"anyOf": [listed["items"], {"$ref": "#/components/schemas/Corrupt"}]}
     return made
 
 
@@ -136,10 +137,10 @@ def _success(endpoint: str, its: Operation) -> dict[str, Any]:
     elif its.answer is answers.Registered:
         shown = {"oneOf": [its.answer, answers.RegisteredMany]}
         content = {"application/json": {"schema": shown}}
-    elif its.answer is answers.IssuancesPage:
+    elif its.answer is admin_answers.IssuancesPage:
         content["text/csv"] = {"schema": {"type": "string"}}
     headers = [*its.headers, "X-Request-ID"]
-    if its.answer and "next" in its.answer._declared_fields:
+    if its.query and its.answer and "next" in its.answer._declared_fields:
         headers.append("Link")
     if endpoint == "api.snapshot":
         headers.append("ETag")

@@ -6,7 +6,7 @@ from marshmallow import Schema
 
 from coupon_service.admin.dead_letters import DEAD_LETTER
 from coupon_service.keys import NEW_COUPON_ID, NEW_USER_ID
-from coupon_service.web import answers, schemas
+from coupon_service.web import admin_answers, answers, dashboard_answers, schemas
 
 #: HTTP status of the codes that are not in `problems.STATUS`: those of the framework.
 FRAMEWORK = {
@@ -62,18 +62,21 @@ OPERATIONS = {
     ),
     "api.snapshot": Operation(answers.Numbers, ("unknown_coupon", *_STORED),
                               headers=("Cache-Control",)),
-    "admin.coupons": _admin(answers.CouponsPage, query=schemas.CouponsSchema),
-    "admin.statistics": _admin(answers.Statistics, "unknown_coupon"),
-    "admin.close": _admin(answers.CouponClosed, "unknown_coupon"),
-    "admin.delete": _admin(answers.CouponDeleted, "unknown_coupon"),
-    "admin.cancel": _admin(answers.RequestCancelled, "unknown_coupon", "not_requested",
+    "admin.coupons": _admin(admin_answers.CouponsPage, query=schemas.CouponsSchema),
+    "admin.statistics": _admin(admin_answers.Statistics, "unknown_coupon"),
+    "admin.close": _admin(admin_answers.CouponClosed, "unknown_coupon"),
+    "admin.delete": _admin(admin_answers.CouponDeleted, "unknown_coupon"),
+    "admin.cancel": _admin(admin_answers.RequestCancelled, "unknown_coupon", "not_requested",
                            query=schemas.CancelSchema),
-    "admin.issuances": _admin(answers.IssuancesPage, "unknown_coupon",
+    "admin.issuances": _admin(admin_answers.IssuancesPage, "unknown_coupon",
                               query=schemas.IssuancesSchema),
-    "admin.held_by": _admin(answers.HeldByUser),
-    "admin.dead_letters": _admin(answers.DeadLettersPage, query=schemas.DeadLettersSchema),
-    "admin.retry": _admin(answers.Retried, "not_pending", "unknown_dead_letter"),
-    "admin.discard": _admin(answers.Discarded, "unknown_dead_letter"),
+    "admin.held_by": _admin(admin_answers.HeldByUser),
+    "admin.dead_letters": _admin(admin_answers.DeadLettersPage, query=schemas.DeadLettersSchema),
+    "admin.retry": _admin(admin_answers.Retried, "not_pending", "unknown_dead_letter"),
+    "admin.discard": _admin(admin_answers.Discarded, "unknown_dead_letter"),
+    "dashboard.overview": _admin(dashboard_answers.Overview, query=schemas.DashboardSchema),
+    "dashboard.coupon": _admin(dashboard_answers.CouponOverview, "unknown_coupon"),
+    "dashboard.system": _admin(dashboard_answers.System),
     "metrics.scrape": Operation(None, ("unauthorized", "metrics_not_installed"), [{}, *_ADMIN]),
     "health.alive": Operation(answers.Alive),
     "health.ready": Operation(answers.Ready, ("unavailable",)),

@@ -62,7 +62,8 @@ def as_problem(error: CouponError) -> tuple[int, dict[str, object], dict[str, st
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = 'Bearer realm="admin", Basic realm="admin"'
+        # Chromium asks for a password only where the first challenge is Basic.
+        headers["WWW-Authenticate"] = 'Basic realm="admin", Bearer realm="admin"'
     if isinstance(error, InvalidToken):
         reason = "" if isinstance(error, NoToken) else ', error="invalid_token"'
         headers["WWW-Authenticate"] = f'Bearer realm="user"{reason}'

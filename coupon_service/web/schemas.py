@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from coupon_service.admin.dead_letters import DEAD_LETTER
-from coupon_service.keys import NEW_COUPON_ID, NEW_USER_ID, REQUEST_ID
+from coupon_service.keys import COUPON_ID, NEW_COUPON_ID, NEW_USER_ID, REQUEST_ID
 from coupon_service.scripts import WINDOW, Registration
 
 #: Coupons of one call of register.
@@ -18,6 +18,10 @@ PAGE, MAX_PAGE = 100, 1000
 _coupon_id = validate.Regexp(
     re.compile(rf"{NEW_COUPON_ID}\Z"),
     error="1 to 64 characters of A-Z a-z 0-9 . _ ~ - but not . or .. or request or register",
+)
+#: How an id may begin: where a page begins, or what a search is for.
+_beginning = validate.Regexp(
+    re.compile(rf"(?:{COUPON_ID})?\Z"), error="up to 64 characters of A-Z a-z 0-9 . _ ~ -",
 )
 _user_id = validate.Regexp(
     re.compile(rf"{NEW_USER_ID}\Z"),
@@ -70,7 +74,14 @@ class CouponsSchema(Schema):
     """Query of GET /api/coupons."""
 
     limit = _limit()
-    after = fields.String(load_default="", validate=_coupon_id)
+    after = fields.String(load_default="", validate=_beginning)
+    prefix = fields.String(load_default="", validate=_beginning)
+
+
+class DashboardSchema(CouponsSchema):
+    """Query of GET /api/dashboard."""
+
+    limit = fields.Integer(load_default=20, validate=validate.Range(1, 100))
 
 
 class DeadLettersSchema(Schema):

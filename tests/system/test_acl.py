@@ -102,6 +102,8 @@ def everything_that_is_done(server, client, monkeypatch):
                  "/A/issuances?userId=issued", "/A/issuances?format=csv"):
         call("GET", f"/coupons{path}")
     call("GET", "/users/issued/coupons")
+    for path in ("", "?prefix=A", "/coupons/A", "/system"):
+        call("GET", f"/dashboard{path}")
     metrics = http.get("/metrics", headers={"Authorization": "Bearer t"})
     assert 'coupon_decision_seconds_bucket{le="+Inf"' in metrics.text
     assert http.get("/metrics", headers={"Authorization": "Bearer t"}).status_code == 200

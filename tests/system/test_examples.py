@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.browser import chromium
 from tests.load import Client
 from tests.processes import HOST, ROOT, gunicorn, tool, worker
 
@@ -64,31 +65,13 @@ def test_program_gets_a_coupon_and_says_why_it_gets_none(api, program, example, 
         assert (ran.returncode, expected in ran.stdout + ran.stderr) == (code, True), ran
 
 
-def browser():
-    """A Chromium without a window."""
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = tool("chromium", "chromium-browser", "google-chrome")
-    for option in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options, webdriver.ChromeService(tool("chromedriver")))
-
-
 def test_page_of_another_origin_gets_a_coupon_in_a_browser(api, other_origin):
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    with browser() as chromium:
-        chromium.get(f"{other_origin}/page.html?{quote(api, safe='')}")
+    with chromium() as browser:
+        browser.open(f"{other_origin}/page.html?{quote(api, safe='')}")
         for user, expected in (("user123", "issued"), ("user456", "sold_out")):
-            field = chromium.find_element(By.NAME, "user")
-            field.clear()
-            field.send_keys(user)
-            chromium.find_element(By.TAG_NAME, "button").click()
-            output = chromium.find_element(By.TAG_NAME, "output")
-            WebDriverWait(chromium, 30).until(lambda _: output.text == expected, output.text)
+            browser.type("[name=user]", user)
+            browser.click("button")
+            browser.shows("output", expected)
 
 
 def test_contract_names_every_example():
@@ -98,19 +81,11 @@ def test_contract_names_every_example():
 
 
 def test_page_of_the_document_shows_every_call_in_a_browser(api):
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    with browser() as chromium:
-        chromium.get(f"{api}/api/docs")
-        shown = WebDriverWait(chromium, 30).until(
-            lambda _: chromium.find_elements(By.CSS_SELECTOR, ".opblock-summary-path")
-        )
-        names = {element.get_attribute("data-path") for element in shown}
-        assert "/api/coupons/request" in names and len(shown) >= 17
-        shown[0].click()
-        WebDriverWait(chromium, 30).until(
-            lambda _: chromium.find_elements(By.CSS_SELECTOR, ".opblock-body")
-        )
-        problems = [entry["message"] for entry in chromium.get_log("browser")]
-        assert [text for text in problems if "favicon" not in text] == []
+    with chromium() as browser:
+        browser.open(f"{api}/api/docs")
+        first = browser.find(".opblock-summary-path")
+        names = {each.get_attribute("data-path") for each in browser.all(".opblock-summary-path")}
+        assert "/api/coupons/request" in names and len(names) >= 15
+        first.click()
+        browser.find(".opblock-body")
+        assert [text for text in browser.problems() if "favicon" not in text] == []

@@ -8,11 +8,12 @@ from redis import Redis
 from coupon_service.batching import Batches
 from coupon_service.circuit_breaker import Bulkhead, CircuitBreaker
 from coupon_service.config import Config
-from coupon_service.connection import OwnConnection, connect
+from coupon_service.connection import connect
 from coupon_service.coupons import Coupons
 from coupon_service.decisions import Decisions
 from coupon_service.keys import Keys
 from coupon_service.migration import Migration
+from coupon_service.own_connection import OwnConnection
 from coupon_service.removal import Removal
 from coupon_service.scripts import CouponScripts, Registration, Scripts, WorkerScripts
 

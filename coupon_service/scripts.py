@@ -12,8 +12,8 @@ from redis.commands.core import Script
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from coupon_service.config import Config
-from coupon_service.connection import Command, OwnConnection
 from coupon_service.keys import GROUP, Keys
+from coupon_service.own_connection import Command, OwnConnection
 
 #: What of a coupon's window can be registered, in the order of register.lua's arguments.
 WINDOW = ("opensAt", "closesAt", "expiresAt")

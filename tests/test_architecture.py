@@ -16,7 +16,7 @@ LAYERS = [
     {"keys", "errors"},
     {"config", "topology"},
     {
-        "connection", "circuit_breaker", "logs", "poll_after", "web.request_id",
+        "connection", "own_connection", "circuit_breaker", "logs", "poll_after", "web.request_id",
         "web.http_head",
     },
     {"scripts"},

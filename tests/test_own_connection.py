@@ -5,7 +5,8 @@ import os
 import pytest
 from redis.exceptions import ConnectionError, ResponseError
 
-from coupon_service.connection import OwnConnection, connect
+from coupon_service.connection import connect
+from coupon_service.own_connection import OwnConnection
 from tests.state import config_with
 
 

@@ -1,15 +1,17 @@
 """Group commit: the requests that wait in a process at the same moment share one round trip."""
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from threading import Lock
+from typing import Any
 
 from redis.exceptions import RedisError
 
 from coupon_service.circuit_breaker import CircuitBreaker
 from coupon_service.errors import is_corrupt_data, is_outage
-from coupon_service.scripts import CouponScripts, Request
+from coupon_service.scripts import Request
 
-#: Requests of one round trip: while they are admitted, Redis does nothing else.
+#: Requests of one round trip: while they are answered, Redis does nothing else.
 MAX_BATCH = 500
 
 
@@ -18,24 +20,27 @@ class _Waiting:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.outcome: list[str] | BaseException | None = None
+        self.outcome: Any = None
 
 
 class Batches:
-    """Admits the requests of any number of threads, in the order in which they come.
+    """Sends what any number of threads ask, in the order in which they come.
 
     One round trip is under way at a time. The requests that come meanwhile wait, and the thread of
     the first one sends all of them: the more requests there are, the less each costs.
     """
 
-    def __init__(self, scripts: CouponScripts, breaker: CircuitBreaker) -> None:
-        self._scripts = scripts
+    def __init__(
+        self, ask_together: Callable[[Sequence[Request]], list[Any]], breaker: CircuitBreaker
+    ) -> None:
+        """`ask_together` returns an answer to each request, or the error that it has met."""
+        self._ask_together = ask_together
         self._breaker = breaker
         self._waiting = deque[_Waiting]()
         self._turn = Lock()
 
-    def admit(self, request: Request) -> list[str]:
-        """Have one request admitted or refused; see `CouponScripts.admit` for what is returned.
+    def ask(self, request: Request) -> Any:
+        """Return the answer to one request.
 
         Raises:
             Unavailable: Redis cannot be used now.
@@ -54,7 +59,7 @@ class Batches:
     def _send(self, waiting: list[_Waiting]) -> None:
         try:
             with self._breaker:
-                outcomes = self._scripts.admit([each.request for each in waiting])
+                outcomes = self._ask_together([each.request for each in waiting])
                 failures = []
                 for each, outcome in zip(waiting, outcomes, strict=True):
                     if isinstance(outcome, RedisError) and not is_corrupt_data(outcome):

@@ -28,7 +28,7 @@ class Config:
     redis_timeout: float = 0.8
     #: Whether the certificate of a rediss:// server is checked.
     redis_verify: bool = True
-    #: Connections that one process has at the most for each partition, 2 or more.
+    #: Connections that one process has at the most for each partition, 3 or more.
     redis_connections: int = 32
     #: The password of the Sentinels themselves; empty: they have none.
     sentinel_password: str = ""
@@ -55,7 +55,7 @@ class Config:
     #: Number of proxies in front whose X-Forwarded-… headers are believed.
     proxies: int = 0
     #: Entries that a worker decides in one round trip.
-    worker_batch: int = 100
+    worker_batch: int = 200
     #: Milliseconds after which an entry that another worker holds is taken over.
     claim_idle_ms: int = 15_000
     #: Name of this worker in its consumer group; empty: host name and process id.
@@ -112,7 +112,7 @@ def _read(env: Env) -> Config:
             "COUPON_REDIS_TIMEOUT", Config.redis_timeout, validate=validate.Range(0.01, 60)
         ),
         redis_connections=env.int(
-            "COUPON_REDIS_CONNECTIONS", Config.redis_connections, validate=validate.Range(2, 10_000)
+            "COUPON_REDIS_CONNECTIONS", Config.redis_connections, validate=validate.Range(3, 10_000)
         ),
         redis_verify=env.bool("COUPON_REDIS_VERIFY", Config.redis_verify),
         retention=env.float(

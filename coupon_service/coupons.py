@@ -26,7 +26,6 @@ from coupon_service.poll_after import PollAfter
 from coupon_service.scripts import CouponScripts, Registration, Request
 from coupon_service.snapshot import (
     instant,
-    issuance,
     milliseconds,
     queue_reads,
     snapshot,
@@ -46,13 +45,14 @@ class Coupons:
 
     def __init__(
         self, client: Redis, keys: Keys, scripts: CouponScripts, bulkhead: Bulkhead,
-        batches: Batches,
+        admissions: Batches, polls: Batches,
     ) -> None:
         self._client = client
         self._keys = keys
         self._scripts = scripts
         self._bulkhead = bulkhead
-        self._batches = batches
+        self._admissions = admissions
+        self._polls = polls
         self._poll_after = PollAfter()
 
     def register(self, *registrations: Registration) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ class Coupons:
             Duplicate: another request of the user is pending or issued.
         """
         with corrupt_data_of(coupon_id):
-            status, *details = self._batches.admit(Request(coupon_id, user_id, request_id))
+            status, *details = self._admissions.ask(Request(coupon_id, user_id, request_id))
             if status != "accepted":
                 raise _refusal(coupon_id, status, details)
         return {
@@ -126,42 +126,27 @@ class Coupons:
             UnknownCoupon: the coupon is not registered.
             NotRequested: nothing of this user is pending or issued.
         """
-        keys = self._keys
-        with corrupt_data_of(coupon_id), self._bulkhead:
-            with self._client.pipeline(transaction=True) as reads:
-                reads.hmget(keys.coupon(coupon_id), "quantity", "deletedAt", "expiresAt")
-                reads.get(keys.user(coupon_id, user_id))
-                reads.hget(keys.pending(coupon_id), user_id)
-                reads.time()
-                (quantity, deleted_at, expires_at), mark, pending, time = reads.execute()
-            now = milliseconds(time)
-            expired = expires_at and now >= int(expires_at)
-            when = self._when(mark, pending, now)
-        if deleted_at or not quantity:
+        with corrupt_data_of(coupon_id):
+            status, *details = self._polls.ask(Request(coupon_id, user_id, ""))
+        if status == "unknown_coupon":
             raise unknown(coupon_id)
-        if not mark and not pending:
+        if status == "not_requested":
             raise NotRequested(f"this user has no request for {coupon_id}")
-        status = "pending" if not mark else "expired" if expired else "issued"
-        return {
-            "couponId": coupon_id,
-            "userId": user_id,
-            "requestId": (mark or pending).partition(" ")[0],
-            "status": status,
-            **when,
+        mark, now = details
+        request_id, _, stream_id = mark.partition(" ")
+        answer = {
+            "couponId": coupon_id, "userId": user_id, "requestId": request_id, "status": status,
         }
-
-    def _when(self, mark: str | None, pending: str | None, now: int) -> dict[str, Any]:
-        """What a poll says of the time, and notes for the next: issuedAt, or pollAfterMs."""
-        if mark:
-            with suppress(ValueError):  # a mark of another system has no time
-                self._poll_after.issued(now - stream_ms(mark.partition(" ")[2]))
-            return issuance(mark)
-        if pending:
-            with suppress(ValueError):
-                age = now - stream_ms(pending.partition(" ")[2])
-                return {"pollAfterMs": self._poll_after.pending(age)}
-            return {"pollAfterMs": self._poll_after.ms}
-        return {}
+        try:
+            since = stream_ms(stream_id)
+        except ValueError:  # a mark of another system
+            return answer if status != "pending" else {**answer, "pollAfterMs": self._poll_after.ms}
+        if status == "pending":
+            return {**answer, "pollAfterMs": self._poll_after.pending(now - since)}
+        self._poll_after.issued(now - since)
+        with suppress(OverflowError):
+            answer["issuedAt"] = instant(since)
+        return answer
 
     def snapshot(self, coupon_id: str) -> dict[str, Any]:
         """Return the counters and the state of a coupon at one instant; see `snapshot.snapshot`.

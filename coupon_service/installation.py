@@ -13,6 +13,7 @@ from coupon_service.coupons import Coupons
 from coupon_service.decisions import Decisions
 from coupon_service.keys import Keys
 from coupon_service.migration import Migration
+from coupon_service.own_connection import OwnConnection
 from coupon_service.removal import Removal
 from coupon_service.scripts import CouponScripts, Registration, Scripts, WorkerScripts
 
@@ -28,18 +29,22 @@ class Installation:
         #: What an outage is logged with.
         self.label = f" partition={partition}" if config.partitions > 1 else ""
         breaker = CircuitBreaker(self.label)
-        #: For all calls but admissions, to which one connection is left.
-        self.bulkhead = Bulkhead(breaker, config.redis_connections - 1)
+        #: For all calls but admissions and polls, to each of which one connection is left.
+        self.bulkhead = Bulkhead(breaker, config.redis_connections - 2)
         self.scripts = Scripts(client, self.keys)
         self.coupon_scripts = CouponScripts(self.scripts, config)
         self.worker_scripts = WorkerScripts(self.scripts)
         self.coupons = Coupons(
             client, self.keys, self.coupon_scripts, self.bulkhead,
-            Batches(self.coupon_scripts, breaker),
+            Batches(CouponScripts(self._own_scripts(), config).admit, breaker),
+            Batches(CouponScripts(self._own_scripts(), config).status, breaker),
         )
-        self.decisions = Decisions(self.worker_scripts)
+        self.decisions = Decisions(WorkerScripts(self._own_scripts()))
         self.removal = Removal(client, self.keys, self.worker_scripts)
         self.migration = Migration(client, self.keys, self.worker_scripts, config)
+
+    def _own_scripts(self) -> Scripts:
+        return Scripts(self.client, self.keys, OwnConnection(self.client))
 
 
 class Partitions:

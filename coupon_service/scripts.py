@@ -13,6 +13,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from coupon_service.config import Config
 from coupon_service.keys import GROUP, Keys
+from coupon_service.own_connection import Command, OwnConnection
 
 #: What of a coupon's window can be registered, in the order of register.lua's arguments.
 WINDOW = ("opensAt", "closesAt", "expiresAt")
@@ -65,9 +66,13 @@ class Scripts:
     connection error, or an error reply.
     """
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
+    def __init__(
+        self, client: Redis, keys: Keys, connection: OwnConnection | None = None
+    ) -> None:
+        """With a `connection` of their own, the scripts can be called by one thread at a time."""
         self.keys = keys
         self._client = client
+        self._round_trip = connection.round_trip if connection else self._pooled
         self._registered: dict[str, Script] = {}
 
     def call(self, name: str, keys: list[str], args: Sequence[str | int] = ()) -> Any:
@@ -109,18 +114,27 @@ class Scripts:
     ) -> tuple[list[Any], Any]:
         """Make the calls in one round trip; return the reply or the error of each, and of WAIT."""
         script = self._script(name)
+        commands: list[Command] = [
+            ("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls
+        ]
+        if wait:
+            commands.append(("WAIT", *wait))
+        replies = self._round_trip(commands)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            # New to this server, or flushed: the calls that it did run are repeated. Together with
+            # them, because another connection may lead to another server after a fail-over.
+            loaded, *replies = self._round_trip([("SCRIPT LOAD", source(name)), *commands])
+            if isinstance(loaded, RedisError):
+                raise loaded
+        return replies[:len(calls)], replies[-1] if wait else None
+
+    def _pooled(self, commands: list[Command]) -> list[Any]:
         client: Any = self._client
         with client.pipeline(transaction=False) as pipeline:
-            for keys, args in calls:
-                pipeline.evalsha(script.sha, len(keys), *keys, *map(str, args))
-            if wait:
-                pipeline.execute_command("WAIT", *wait)
-            replies = pipeline.execute(raise_on_error=False)
-        if any(isinstance(reply, NoScriptError) for reply in replies):
-            # New to this server, or flushed: the calls that it did run are repeated.
-            self._client.script_load(script.script)
-            return self._run(name, calls, wait)
-        return replies[:len(calls)], replies[-1] if wait else None
+            for command in commands:
+                pipeline.execute_command(*command)
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
+        return replies
 
     def _script(self, name: str) -> Script:
         if name not in self._registered:
@@ -190,6 +204,24 @@ class CouponScripts:
             return replies
         error = ResponseError(f"NOREPLICAS {replicas} replicas, not {self._replicas}, have it")
         return [error if reply == ["accepted"] else reply for reply in replies]
+
+    def status(self, requests: Sequence[Request]) -> list[list[Any] | RedisError]:
+        """Read what has become of the request of each user; its requestId is not looked at.
+
+        Returns:
+            For each, in order: [unknown_coupon], [not_requested], [pending, issued or expired,
+            the mark that says so, the instant of this (ms)], or the error that was met.
+        """
+        keys = self._scripts.keys
+
+        def call(coupon_id: str, requests: list[Request]) -> Call:
+            users = [request.user_id for request in requests]
+            return [
+                keys.coupon(coupon_id), keys.pending(coupon_id),
+                *(keys.user(coupon_id, user_id) for user_id in users),
+            ], list(users)
+
+        return self._scripts.call_by_coupon("status", requests, call)[0]
 
 
 class WorkerScripts:

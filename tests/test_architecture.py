@@ -16,9 +16,10 @@ LAYERS = [
     {"keys", "errors"},
     {"config", "topology"},
     {
-        "connection", "circuit_breaker", "scripts", "logs", "poll_after", "web.request_id",
+        "connection", "own_connection", "circuit_breaker", "logs", "poll_after", "web.request_id",
         "web.http_head",
     },
+    {"scripts"},
     {"snapshot", "batching", "stream", "removal", "migration"},
     {"coupons", "decisions"},
     {"installation"},

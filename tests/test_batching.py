@@ -23,11 +23,18 @@ class HeldUp:
         self.under_way, self.go_on = threading.Event(), threading.Event()
 
     def admit(self, requests):
+        self._count(requests)
+        return self._scripts.admit(requests)
+
+    def status(self, requests):
+        self._count(requests)
+        return self._scripts.status(requests)
+
+    def _count(self, requests):
         self.trips.append(len(requests))
         if not self.under_way.is_set():
             self.under_way.set()
             assert self.go_on.wait(60)
-        return self._scripts.admit(requests)
 
 
 def together(batches, scripts, requests):
@@ -35,7 +42,7 @@ def together(batches, scripts, requests):
 
     def admit(request):
         try:
-            return batches.admit(request)
+            return batches.ask(request)
         except Exception as error:
             return error
 
@@ -54,7 +61,7 @@ def shared(client):
     scripts = scripts_on(client)
     scripts.register([Registration("A", 3), Registration("X", 1)])
     held_up = HeldUp(scripts)
-    return Batches(held_up, CircuitBreaker()), held_up
+    return Batches(held_up.admit, CircuitBreaker()), held_up
 
 
 def test_requests_while_a_round_trip_is_under_way_share_the_next(client, shared):
@@ -94,7 +101,7 @@ def test_corrupt_coupon_hides_no_outage_from_those_who_share_its_round_trip(own_
     client.config_set("maxmemory", 1)
     held_up = HeldUp(scripts)
     requests = [Request("A", "first", "r"), Request("X", "u", "r"), Request("A", "u", "r")]
-    first, corrupt, last = together(Batches(held_up, CircuitBreaker()), held_up, requests)
+    first, corrupt, last = together(Batches(held_up.admit, CircuitBreaker()), held_up, requests)
     assert isinstance(first, Unavailable) and isinstance(last, Unavailable)
     assert isinstance(corrupt, RedisError) and "CORRUPT" in str(corrupt)
 
@@ -106,7 +113,7 @@ def test_no_more_than_so_many_share_a_round_trip(client, shared):
         _Waiting(Request("X", f"u{number}", "r")) for number in range(2 * MAX_BATCH)
     )
     scripts.under_way.set()
-    assert batches.admit(Request("X", "last", "r")) == ["sold_out"]
+    assert batches.ask(Request("X", "last", "r")) == ["sold_out"]
     assert scripts.trips == [MAX_BATCH, MAX_BATCH, 1]
 
 
@@ -117,12 +124,28 @@ def test_outage_is_told_to_all_who_wait_and_logged_once(own_server, caplog):
     scripts.register([Registration("A", 100)])
     client.config_set("maxmemory", 1)
     held_up = HeldUp(scripts)
-    batches = Batches(held_up, CircuitBreaker())
+    batches = Batches(held_up.admit, CircuitBreaker())
     requests = [Request("A", f"u{number}", f"r{number}") for number in range(9)]
     told = together(batches, held_up, requests)
     assert all(isinstance(each, Unavailable) for each in told)
     assert held_up.trips == [1, 8]
     assert ["waiting for redis" in message for message in caplog.messages] == [True]
     client.config_set("maxmemory", 0)
-    assert batches.admit(requests[0]) == ["accepted"]
+    assert batches.ask(requests[0]) == ["accepted"]
     assert "redis is back" in caplog.messages[-1]
+
+
+def test_polls_that_wait_share_a_round_trip(client, shared):
+    _, scripts = shared
+    scripts._scripts.admit([Request("A", "u1", "r1"), Request("A", "u2", "r2")])
+    client.set(KEYS.user("A", "u2"), "r2 1-0")
+    client.rpush(KEYS.user("A", "u3"), "of another type")
+    client.set(KEYS.requested("X"), "many")
+    polls = Batches(scripts.status, CircuitBreaker())
+    asked = [("NONE", "u"), ("A", "u1"), ("A", "u2"), ("A", "u3"), ("A", "u4"), ("X", "u1")]
+    told = together(polls, scripts, [Request(*ids, "") for ids in asked])
+    assert scripts.trips == [1, 5]
+    assert "WRONGTYPE" in str(told.pop(3))
+    assert [status for status, *_ in told] == [
+        "unknown_coupon", "pending", "issued", "not_requested", "not_requested",
+    ]

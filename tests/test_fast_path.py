@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from urllib.parse import quote
 
 import fakeredis
 import pytest
@@ -13,7 +14,7 @@ from redis.exceptions import NoPermissionError
 from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 from werkzeug.wrappers import Response
 
-from coupon_service.scripts import CouponScripts, Registration
+from coupon_service.scripts import Registration, Scripts
 from coupon_service.web import fast_path
 from coupon_service.web.app import create_app
 from tests.state import KEYS, config_with, coupons_on
@@ -30,6 +31,8 @@ def service(**config):
     )
     coupons_on(client).request("GONE", "winner", "r")
     coupons_on(client).request("OPEN", "holder", "mine")
+    coupons_on(client).request("OPEN", "a/../b", "r 1")
+    client.set(KEYS.user("OPEN", "홍/길동"), "r 1-0")
     client.set(KEYS.coupon("CORRUPT"), "x")
     return create_app(config_with(**config), client)
 
@@ -45,6 +48,7 @@ def ways():
 def shown(response):
     """All that a client sees, but for random ids and the time that is left."""
     body = re.sub(r'("requestId":)"[\w.]{16}"', r"\1", response.get_data(as_text=True))
+    body = re.sub(r'("pollAfterMs":)\d+', r"\1", body)
     headers = dict(response.headers)
     headers["X-Request-ID"] = re.sub(r"[\w-]{16}", "made", headers["X-Request-ID"])
     if response.status_code == 409:
@@ -83,6 +87,54 @@ def test_both_ways_give_the_same_answer(ways, body, headers, method):
         for way in ways
     )
     assert shown(fast) == shown(slow)
+
+
+paths = st.builds(
+    "/api/coupons/{}{}/users/{}".format,
+    st.sampled_from(["OPEN", "GONE", "NONE", "CORRUPT", "request", "..", "a b", "%00", ""]),
+    st.sampled_from([""] * 5 + ["/", "/x"]),
+    users.map(quote) | st.sampled_from(
+        ["%ED%99%8D/%EA%B8%B8%EB%8F%99", "%ff", "%ed%a0%80", "%0a", "a%2f..", "u//v", "/holder"]
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    path=paths, query=st.sampled_from(["", "", "requestId=mine"]), headers=headers,
+    method=st.sampled_from(["GET", "GET", "HEAD", "POST", "OPTIONS"]),
+)
+def test_both_ways_give_the_same_answer_to_a_poll(ways, path, query, headers, method):
+    fast, slow = (
+        way.open(path, method=method, query_string=query, headers=headers) for way in ways
+    )
+    assert shown(fast) == shown(slow)
+
+
+@pytest.mark.parametrize("path, options, fast", [
+    ("OPEN/users/holder", {}, True),
+    ("NONE/users/%ED%99%8D/%EA%B8%B8", {}, True),
+    ("OPEN/users/holder", {"method": "HEAD"}, False),
+    ("OPEN/users/holder?a", {}, False),
+    ("OPEN/users/holder", {"headers": {"X-Forwarded-Prefix": "/app"}}, False),
+    ("OPEN", {}, False),
+])
+def test_only_the_ordinary_poll_takes_the_fast_path(path, options, fast):
+    application = fast_path.put_before(service())
+    application._next = Response("not this way", 418)
+    answer = Client(application).open(f"/api/coupons/{path}", **options)
+    assert (answer.status_code != 418) == fast
+
+
+@pytest.mark.parametrize("user", [b"\xff", b"\xed\xa0\x80", "홍/길동".encode(), b"a\x00"])
+def test_both_ways_read_the_bytes_of_a_path_alike(ways, user):
+    def answer(way):
+        environ = EnvironBuilder("/").get_environ()
+        environ["PATH_INFO"] = f"/api/coupons/OPEN/users/{user.decode('latin-1')}"
+        return shown(Response(*run_wsgi_app(way.application, environ)))
+
+    fast, slow = map(answer, ways)
+    assert fast == slow
 
 
 @pytest.mark.parametrize("declared", ["5", "500", "16385", "-1", "+30", "x", ""])
@@ -175,12 +227,12 @@ def test_application_of_the_factory_is_flask_alone():
 def test_failure_after_admission_does_not_admit_twice(monkeypatch, error, code):
     admitted = []
 
-    def admit(scripts, requests):
+    def call(scripts, name, requests, *_):
         admitted.extend(requests)
         raise error
 
     application = Client(fast_path.put_before(service()))
-    monkeypatch.setattr(CouponScripts, "admit", admit)
+    monkeypatch.setattr(Scripts, "call_by_coupon", call)
     answer = application.post(PATH, json={"couponId": "OPEN", "userId": "u"})
     assert (answer.status_code, answer.json["code"]) == (500, code)
     assert answer.mimetype == "application/problem+json"

@@ -17,6 +17,7 @@ from coupon_service.web.schemas import RequestSchema, idempotency_key, registrat
 api = Blueprint("api", __name__, url_prefix="/api/coupons")
 
 REQUEST_PATH = f"{api.url_prefix}/request"
+USER_RULE = "/<coupon_id:coupon_id>/users/<user_id:user_id>"
 #: Seconds after which a client may poll a pending request again.
 POLL_AFTER = 1
 #: Bytes of a body that registers as many coupons as are allowed.
@@ -106,15 +107,17 @@ def _new_request_id() -> str:
     return secrets.token_urlsafe(12).replace("-", ".")
 
 
-@api.get("/<coupon_id:coupon_id>/users/<user_id:user_id>")
-def user(coupon_id: str, user_id: str) -> Response:
+@api.get(USER_RULE)
+def user(coupon_id: str, user_id: str) -> tuple[Response, dict[str, str]]:  # see web/fast_path.py
     """Read the status of a user's request."""
     require_user(user_id)
-    answer = _coupons(coupon_id).user(coupon_id, user_id)
-    response = jsonify(answer)
-    if answer["status"] == "pending":
-        response.headers["Retry-After"] = str(POLL_AFTER)
-    return response
+    body, headers = found(_coupons(coupon_id).user(coupon_id, user_id))
+    return jsonify(body), headers
+
+
+def found(answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Make body and headers of a status from what `Coupons.user` has returned."""
+    return answer, {"Retry-After": str(POLL_AFTER)} if answer["status"] == "pending" else {}
 
 
 @api.get("/<coupon_id:coupon_id>")

@@ -1,12 +1,13 @@
-"""The fast path of the call that is made most: POST /api/coupons/request.
+"""The fast path of the calls that are made most: requests for a coupon, and polls of their status.
 
 It belongs to the gunicorn worker, which puts it before the application, because Flask's dispatch
-costs more than all the rest of that call. Any request but one of the ordinary form goes on to the
+costs more than all the rest of these calls. Any request but one of the ordinary form goes on to the
 view in `web/api.py` untouched, so what is wrong with a request is said in one place;
 `tests/test_fast_path.py` holds both to the same answers.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from io import BytesIO
 from time import perf_counter_ns
@@ -18,7 +19,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from coupon_service.errors import CouponError
 from coupon_service.installation import Partitions
-from coupon_service.web.api import REQUEST_PATH, accepted, load_request
+from coupon_service.keys import NEW_COUPON_ID, NEW_USER_ID
+from coupon_service.web.api import (
+    REQUEST_PATH, USER_RULE, accepted, api, found, load_request,
+)
 from coupon_service.web.lean_flask import HEADERS, LeanFlask
 from coupon_service.web.problems import PROBLEM_TYPE, as_problem, unexpected
 from coupon_service.web.request_id import HEADER, note, request_id
@@ -34,6 +38,10 @@ _HOOKS = ("before_request_funcs", "after_request_funcs", "teardown_request_funcs
           "url_value_preprocessors")
 #: Headers of requests that are left to Flask: a body of unknown length, another root.
 _UNUSUAL = ("HTTP_TRANSFER_ENCODING", "HTTP_X_FORWARDED_PREFIX")
+_POLL = f"{api.url_prefix}{USER_RULE}"
+_POLL_PATH = re.compile(f"{api.url_prefix}/({NEW_COUPON_ID})/users/({NEW_USER_ID})")
+#: Makes body and headers of the answer to one request.
+_Answer = Callable[[], tuple[dict[str, Any], dict[str, str]]]
 #: What the application itself keeps there.
 EXTENSIONS = {"coupon_service", "coupon_monitoring"}
 
@@ -77,13 +85,18 @@ class FastPath:
     ) -> Iterable[bytes]:
         """Answer, or let Flask answer."""
         begun = perf_counter_ns()
-        asked = self._read(environ)
-        if asked is None:
+        method, path, answer = environ["REQUEST_METHOD"], environ["PATH_INFO"], None
+        if any(name in environ for name in _UNUSUAL):
+            pass
+        elif method == "POST" and path == REQUEST_PATH:
+            rule, answer = path, self._request(environ)
+        elif method == "GET" and not environ.get("QUERY_STRING"):
+            rule, answer = _POLL, self._poll(environ, path)
+        if answer is None:
             return self._next(environ, start_response)
         mimetype = "application/json"
         try:
-            answer = self._partitions.of(asked[0]).coupons.request(*asked)
-            status, (body, headers) = 200, accepted(answer, environ.get("SCRIPT_NAME", ""))
+            status, (body, headers) = 200, answer()
         except Exception as error:  # as Flask does, which must not see the request again
             status, body, headers = (
                 as_problem(error) if isinstance(error, CouponError) else unexpected()
@@ -92,21 +105,36 @@ class FastPath:
         note(environ, body)
         sent = encode(body)
         if self._counters:
-            self._counters.count(REQUEST_PATH, "POST", status, perf_counter_ns() - begun)
+            self._counters.count(rule, method, status, perf_counter_ns() - begun)
         start_response(_STATUS_LINE[status], [
             *_HEADERS, ("Content-Type", mimetype), ("Content-Length", str(len(sent))),
             *headers.items(), (HEADER, request_id(environ)),
         ])
         return [sent]
 
-    def _read(self, environ: "WSGIEnvironment") -> tuple[str, str, str] | None:
-        """Return the arguments of `Coupons.request`; None if the request is not for this path."""
+    def _poll(self, environ: "WSGIEnvironment", path: str) -> _Answer | None:
+        """Return what answers a poll; None if it is none, or not of the ordinary form."""
+        try:
+            ids = _POLL_PATH.fullmatch(path.encode("latin-1").decode())
+            if ids is None or self._user(environ) not in (None, ids[2]):
+                return None
+        except (CouponError, UnicodeError):
+            return None
+        coupon_id, user_id = ids.groups()
+        coupons = self._partitions.of(coupon_id).coupons
+        return lambda: found(coupons.user(coupon_id, user_id))
+
+    def _user(self, environ: "WSGIEnvironment") -> str | None:
+        """Return who is asking, as `auth.token_user` does."""
+        if self._tokens is None:
+            return None
+        return self._tokens.user(environ.get("HTTP_AUTHORIZATION", ""))
+
+    def _request(self, environ: "WSGIEnvironment") -> _Answer | None:
+        """Return what answers a request for a coupon; None if it is not of the ordinary form."""
         length = environ.get("CONTENT_LENGTH", "")
         if (
-            environ["PATH_INFO"] != REQUEST_PATH
-            or environ["REQUEST_METHOD"] != "POST"
-            or environ.get("CONTENT_TYPE") != "application/json"
-            or any(name in environ for name in _UNUSUAL)
+            environ.get("CONTENT_TYPE") != "application/json"
             or not length.isdecimal()
             or int(length) > self._limit
         ):
@@ -115,11 +143,11 @@ class FastPath:
         try:
             data = environ["wsgi.input"].read(int(length))
             if len(data) == int(length):
-                user_id = None
-                if self._tokens is not None:
-                    user_id = self._tokens.user(environ.get("HTTP_AUTHORIZATION", ""))
                 key = environ.get("HTTP_IDEMPOTENCY_KEY")
-                return load_request(self._loads(data), key, user_id)
+                asked = load_request(self._loads(data), key, self._user(environ))
+                coupons = self._partitions.of(asked[0]).coupons
+                root = environ.get("SCRIPT_NAME", "")
+                return lambda: accepted(coupons.request(*asked), root)
         except (OSError, ValueError, ValidationError, CouponError):
             pass
         environ["wsgi.input"] = BytesIO(data)

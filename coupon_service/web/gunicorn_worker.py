@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from gevent import GreenletExit, monkey
@@ -46,8 +45,8 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
         self.close_connection = not head.keeps_connection
         return True
 
-    def _headers(self) -> Iterator[tuple[str, str]]:
-        return self.headers.variables()
+    def _headers(self) -> list[tuple[str, str]]:
+        return self.headers.variables
 
     def _write_with_headers(self, data: bytes) -> None:
         """Send head and body at once."""

@@ -1,7 +1,7 @@
 """The head of an HTTP/1 request, read by llhttp, which refuses what a proxy could read differently
 (RFC 9112, "Request Smuggling")."""
 
-from collections.abc import Iterator
+from functools import lru_cache
 from io import BufferedReader
 
 from httptools import HttpParserUpgrade, HttpRequestParser
@@ -27,6 +27,9 @@ class Head:
             raise ValueError("the lines of the head do not end as they must")
         self._target = b""
         self.fields: list[tuple[str, str]] = []
+        #: The fields as WSGI names them. One with a `_` in its name is left out, because a proxy
+        #: may have put another there with a `-`.
+        self.variables: list[tuple[str, str]] = []
         self._parser = parser = HttpRequestParser(self)
         try:
             parser.feed_data(raw)
@@ -48,11 +51,16 @@ class Head:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser, with each field."""
-        self.fields.append((name.decode("latin-1").lower(), value.decode("latin-1")))
+        known, variable = _spelled(name)
+        text = value.decode("latin-1")
+        self.fields.append((known, text))
+        if variable:
+            self.variables.append((variable, text))
 
     def on_headers_complete(self) -> None:
         """Called by the parser, which knows this only now."""
         self.keeps_connection: bool = self._parser.should_keep_alive()
+        self._first = dict(reversed(self.fields))
 
     @property
     def typeheader(self) -> str | None:
@@ -60,8 +68,8 @@ class Head:
         return self.get("content-type")
 
     def get(self, name: str, default: str | None = None) -> str | None:
-        """Return the first field of a name in small letters."""
-        return next((value for known, value in self.fields if known == name.lower()), default)
+        """Return the first field of a name."""
+        return self._first.get(name.lower(), default)
 
     getheader = get
 
@@ -69,12 +77,14 @@ class Head:
         """Return all fields."""
         return self.fields
 
-    def variables(self) -> Iterator[tuple[str, str]]:
-        """Yield the fields as WSGI names them. One with a `_` in its name is left out, because a
-        proxy may have put another there with a `-`."""
-        for name, value in self.fields:
-            if "_" not in name and name not in ("content-type", "content-length"):
-                yield f"HTTP_{name.replace('-', '_').upper()}", value
+
+@lru_cache(128)  # browsers send the same names all the time
+def _spelled(name: bytes) -> tuple[str, str | None]:
+    """Return a name in small letters, and as a variable of WSGI if it is one."""
+    known = name.decode("latin-1").lower()
+    if "_" in known or known in ("content-type", "content-length"):
+        return known, None
+    return known, f"HTTP_{known.replace('-', '_').upper()}"
 
 
 def read_rest(first: bytes, stream: BufferedReader) -> bytes:
@@ -83,6 +93,10 @@ def read_rest(first: bytes, stream: BufferedReader) -> bytes:
     Raises:
         ValueError: it is too long, or ends before its empty line.
     """
+    ready = stream.peek()
+    end = ready.find(b"\r\n\r\n") + 4
+    if not ready.startswith(b"\r\n") and 4 <= end <= MAX_HEAD - len(first):
+        return first + stream.read(end)
     lines, left = [first], MAX_HEAD - len(first)
     while lines[-1] not in (b"\r\n", b"\n"):
         lines.append(line := stream.readline(left + 1))

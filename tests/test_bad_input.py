@@ -127,7 +127,7 @@ def test_bad_idempotency_key_is_422(post, key):
 @pytest.mark.parametrize(
     "method, path, status, code",
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/nowhere", 404, "not_found"),
         ("GET", "/api/coupons/a:stock", 404, "not_found"),
         ("GET", f"/api/coupons/{'c' * 65}", 404, "not_found"),
         ("GET", "/api/coupons/A/users/", 404, "not_found"),

@@ -12,6 +12,8 @@ from tests.load import Client, ask_all
 from tests.processes import gunicorn, wait_until, worker
 from tests.state import KEYS
 
+pytestmark = pytest.mark.long
+
 TOKEN = "local"
 ODD_USER = "<img src=x onerror=alert(1)>"
 

@@ -81,13 +81,13 @@ def _decisions(client: Redis, rounds: int) -> list[list[float]]:
     """Give µs of a decision of each round, without counts and with TIMES as many as there are."""
     scripts_on(client).register([Registration(COUPON, PLENTY)])
     client.xgroup_create(KEYS.requests, GROUP, id="0", mkstream=True)
-    text, line = scripts.source("issue"), "  count(series, granted, 0)\n"
-    assert text.count(line) == 1, "issue.lua counts in another way"
+    source, line = scripts.source, "  count(series, granted, 0)\n"
+    assert source("issue").count(line) == 1, "issue.lua counts in another way"
     variants = []
     for lines in ("", line * TIMES):
         variants.append(Installation(Config(), client))
-        with patch.object(scripts, "source", lambda _: text.replace(line, lines)):
-            variants[-1].worker_scripts.issue([])  # registers the script
+        with patch.object(scripts, "source", lambda name: source(name).replace(line, lines)):
+            _decide(variants[-1], f"loads the script {len(variants)}")
     times: list[list[float]] = [[] for _ in variants]
     for number in range(rounds):
         its: list[list[float]] = [[] for _ in variants]

@@ -235,8 +235,10 @@ def test_example_of_a_consumer_group_misses_no_issuance_when_it_is_killed(
     [example] = re.findall(r"```python\n(.*?)```", page(), re.DOTALL)
     assert len(example.splitlines()) <= 40
     (tmp_path / "mailer.py").write_text(example)
+    # Buffered, because print would write the parts of a line one by one, and a kill tear it.
     mailer = launch(Process(
-        [sys.executable, "mailer.py"], tmp_path / "mails", tmp_path, REDIS_URL=own_server.url
+        [sys.executable, "mailer.py"], tmp_path / "mails", tmp_path, REDIS_URL=own_server.url,
+        PYTHONUNBUFFERED="",
     ))
     mailer.start()
     with own_server.client() as client:  # what is trimmed before it has a group it never gets

@@ -234,6 +234,17 @@ def test_nothing_is_trimmed_that_a_sink_does_not_have(client, installation, tmp_
         copy(installation, slow)
 
 
+def test_ledger_that_begins_after_trimmed_lines_says_so(client, installation, make_sink, caplog):
+    add_lines(client, "1-0", "2-0", "3-0")
+    scripts_on(client).trim(1)
+    copy(installation, make_sink())
+    assert "trimmed=2-0" in caplog.text and "begins after" in caplog.text
+    caplog.clear()
+    scripts_on(client).trim(1)
+    copy(installation, make_sink())
+    assert "begins after" not in caplog.text
+
+
 def test_redis_that_has_gone_back_is_an_alarm_until_it_is_accepted(real_client, make_sink):
     client, installation = real_client, installation_on(real_client)
     coupons_on(real_client).register(Registration("A", 3))

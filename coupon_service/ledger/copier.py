@@ -108,11 +108,15 @@ class Copier:
         before = self._join()
         self.sink.open(self._partition)
         self._last = self.sink.last(self._partition)
-        if not self._last and before != "0-0" and self._client.exists(self._keys.trimmed):
-            raise GoneBack(
-                f"the ledger is empty, and was at {before}: bring it back, or begin anew after "
-                "`flask ledger forget`"
-            )
+        trimmed = self._client.get(self._keys.trimmed)
+        if not self._last and trimmed:
+            if before != "0-0":
+                raise GoneBack(
+                    f"the ledger is empty, and was at {before}: bring it back, or begin anew after "
+                    "`flask ledger forget`"
+                )
+            log.warning("ledger begins after lines that are trimmed %s trimmed=%s",
+                        self._label, trimmed)
         self._read()
         self._report()
         self._is_known = True

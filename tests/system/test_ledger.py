@@ -15,6 +15,7 @@ import pytest
 
 from coupon_service.errors import SoldOut
 from coupon_service.installation import Partitions
+from coupon_service.ledger.copier import reported
 from coupon_service.scripts import Registration
 from tests import postgres
 from tests.postgres import Postgres
@@ -202,6 +203,9 @@ def test_copier_that_waits_for_a_lock_says_so_and_ends_with_a_signal(
 def test_log_stays_small_while_the_ledger_has_everything(own_server, launch, tmp_path):
     url, keep, count = f"sqlite:///{tmp_path}/ledger.db", SALE // 20, SALE
     launch(copier(own_server, tmp_path / "copier.log", url).start())
+    with own_server.client() as client:
+        # What is trimmed before the copier has joined a log is not in the ledger.
+        wait_until(lambda: all(map(reported, partitions_on(client))), "the copier to join each log")
     launch(worker(own_server.url, tmp_path / "worker.log", COUPON_LOG_KEEP=str(keep)))
     admit(own_server, "A", count, count - 10)
     with own_server.client() as client:

@@ -36,7 +36,7 @@ class Request(BaseModel):
 @app.post("/api/coupons/request")
 async def request_coupon(body: Request) -> JSONResponse:
     coupon_id, user_id = body.couponId, body.userId
-    request_id = secrets.token_urlsafe(12)
+    request_id = secrets.token_urlsafe(9)
     [[status, *_]] = await admit(
         keys=[f"coupon:{coupon_id}", f"coupon:{coupon_id}:requested",
               f"coupon:{coupon_id}:pending", "coupon-requests",

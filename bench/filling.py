@@ -12,6 +12,7 @@ from coupon_service.cli.up import find_server
 from coupon_service.config import Config
 from coupon_service.connection import connect
 from coupon_service.scripts import Registration, Request
+from coupon_service.web.api import new_request_id
 from tests.processes import Server
 from tests.state import KEYS, scripts_on, worker_on
 
@@ -58,9 +59,7 @@ def issue(client: Redis, coupon_id: str, count: int) -> None:
     worker = worker_on(connect(Config(redis_url=url), 30, 0), worker_batch=BATCH)
     for start in range(0, count, BATCH):
         numbers = range(start, min(start + BATCH, count))
-        requests = [
-            Request(coupon_id, f"user{number}", f"request{number:08}") for number in numbers
-        ]
+        requests = [Request(coupon_id, f"user{number}", new_request_id()) for number in numbers]
         assert scripts.admit(requests) == [["accepted"]] * len(requests)
         while client.xlen(KEYS.requests):
             worker.run_once()

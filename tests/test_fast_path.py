@@ -47,7 +47,7 @@ def ways():
 
 def shown(response):
     """All that a client sees, but for random ids and the time that is left."""
-    body = re.sub(r'("requestId":)"[\w.]{16}"', r"\1", response.get_data(as_text=True))
+    body = re.sub(r'("requestId":)"[\w.]{12}"', r"\1", response.get_data(as_text=True))
     body = re.sub(r'("pollAfterMs":)\d+', r"\1", body)
     headers = dict(response.headers)
     headers["X-Request-ID"] = re.sub(r"[\w-]{16}", "made", headers["X-Request-ID"])

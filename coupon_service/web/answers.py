@@ -11,7 +11,7 @@ from coupon_service.poll_after import LONGEST_MS, SHORTEST_MS
 from coupon_service.snapshot import REFUSALS
 
 #: Examples.
-REQUEST_ID, WHEN = "Ypt3W_dpzV3LIqVZ", "2026-11-22T09:12:47.201Z"
+REQUEST_ID, WHEN = "Ypt3W_dpzV3L", "2026-11-22T09:12:47.201Z"
 
 
 def text(example: str = "", **options: Any) -> fields.String:

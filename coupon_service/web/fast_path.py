@@ -14,14 +14,13 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, signals
-from marshmallow import ValidationError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from coupon_service.errors import CouponError
 from coupon_service.installation import Partitions
-from coupon_service.keys import NEW_COUPON_ID, NEW_USER_ID
+from coupon_service.keys import NEW_COUPON_ID, NEW_USER_ID, REQUEST_ID
 from coupon_service.web.api import (
-    REQUEST_PATH, USER_RULE, accepted, api, found, load_request,
+    REQUEST_PATH, USER_RULE, accepted, api, found, new_request_id,
 )
 from coupon_service.web.lean_flask import HEADERS, LeanFlask
 from coupon_service.web.problems import PROBLEM_TYPE, as_problem, unexpected
@@ -40,6 +39,7 @@ _HOOKS = ("before_request_funcs", "after_request_funcs", "teardown_request_funcs
 _UNUSUAL = ("HTTP_TRANSFER_ENCODING", "HTTP_X_FORWARDED_PREFIX")
 _POLL = f"{api.url_prefix}{USER_RULE}"
 _POLL_PATH = re.compile(f"{api.url_prefix}/({NEW_COUPON_ID})/users/({NEW_USER_ID})")
+_COUPON_ID, _USER_ID, _KEY = map(re.compile, (NEW_COUPON_ID, NEW_USER_ID, REQUEST_ID))
 #: Makes body and headers of the answer to one request.
 _Answer = Callable[[], tuple[dict[str, Any], dict[str, str]]]
 #: What the application itself keeps there.
@@ -143,12 +143,36 @@ class FastPath:
         try:
             data = environ["wsgi.input"].read(int(length))
             if len(data) == int(length):
-                key = environ.get("HTTP_IDEMPOTENCY_KEY")
-                asked = load_request(self._loads(data), key, self._user(environ))
+                asked = _ordinary(
+                    self._loads(data), environ.get("HTTP_IDEMPOTENCY_KEY"), self._user(environ)
+                )
                 coupons = self._partitions.of(asked[0]).coupons
                 root = environ.get("SCRIPT_NAME", "")
                 return lambda: accepted(coupons.request(*asked), root)
-        except (OSError, ValueError, ValidationError, CouponError):
+        except (OSError, ValueError, CouponError):
             pass
         environ["wsgi.input"] = BytesIO(data)
         return None
+
+
+def _ordinary(body: Any, key: str | None, token_user: str | None) -> tuple[str, str, str]:
+    """Return what `load_request` returns for the ordinary form of a request.
+
+    Raises:
+        ValueError: the request is of another form, and what is wrong with it, if anything, is not
+            said here.
+    """
+    match body:
+        case {"couponId": str(coupon_id), "userId": str(user_id)} if len(body) == 2:
+            pass
+        case {"couponId": str(coupon_id)} if len(body) == 1 and token_user is not None:
+            user_id = token_user
+        case _:
+            raise ValueError
+    key = new_request_id() if key is None else key
+    if (
+        _COUPON_ID.fullmatch(coupon_id) and _USER_ID.fullmatch(user_id)
+        and _KEY.fullmatch(key) and token_user in (None, user_id)
+    ):
+        return coupon_id, user_id, key
+    raise ValueError

@@ -1,6 +1,7 @@
 """The head of an HTTP/1 request, read by llhttp, which refuses what a proxy could read differently
 (RFC 9112, "Request Smuggling")."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 from io import BufferedReader
 
@@ -22,14 +23,16 @@ class Head:
         Raises:
             ValueError, httptools.HttpParserError: it is malformed.
         """
-        # Both are lenient in what ends a line; the second is a field that goes on in the next line.
-        if b"\n" in raw.replace(b"\r\n", b"") or b"\r\n " in raw or b"\r\n\t" in raw:
+        # A client may send an empty line before a request (RFC 9112, 2.2).
+        request_line, *lines, end, rest = raw.removeprefix(b"\r\n").split(b"\r\n")
+        if b"\n" in request_line or end or rest:
             raise ValueError("the lines of the head do not end as they must")
-        self._target = b""
-        self.fields: list[tuple[str, str]] = []
+        fields = list(map(_field, lines))
+        self._first = {name: value for name, value, _ in reversed(fields)}
         #: The fields as WSGI names them. One with a `_` in its name is left out, because a proxy
         #: may have put another there with a `-`.
-        self.variables: list[tuple[str, str]] = []
+        self.variables = [(variable, value) for _, value, variable in fields if variable]
+        self._target = b""
         self._parser = parser = HttpRequestParser(self)
         try:
             parser.feed_data(raw)
@@ -49,18 +52,9 @@ class Head:
         """Called by the parser, with a part of the target or the whole."""
         self._target += part
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser, with each field."""
-        known, variable = _spelled(name)
-        text = value.decode("latin-1")
-        self.fields.append((known, text))
-        if variable:
-            self.variables.append((variable, text))
-
     def on_headers_complete(self) -> None:
         """Called by the parser, which knows this only now."""
         self.keeps_connection: bool = self._parser.should_keep_alive()
-        self._first = dict(reversed(self.fields))
 
     @property
     def typeheader(self) -> str | None:
@@ -73,18 +67,26 @@ class Head:
 
     getheader = get
 
-    def items(self) -> list[tuple[str, str]]:
-        """Return all fields."""
-        return self.fields
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Return the first field of each name, as the access line asks for them."""
+        return self._first.items()
 
 
-@lru_cache(128)  # browsers send the same names all the time
-def _spelled(name: bytes) -> tuple[str, str | None]:
-    """Return a name in small letters, and as a variable of WSGI if it is one."""
-    known = name.decode("latin-1").lower()
-    if "_" in known or known in ("content-type", "content-length"):
-        return known, None
-    return known, f"HTTP_{known.replace('-', '_').upper()}"
+@lru_cache(512)  # browsers send the same lines again and again
+def _field(line: bytes) -> tuple[str, str, str | None]:
+    """Return name, in small letters, and value of a field; and its name in WSGI, if it has one.
+
+    Raises:
+        ValueError: it goes on in the next line, or its line ends in another way than with CR LF,
+            which llhttp takes for the same.
+    """
+    if b"\n" in line or line.startswith((b" ", b"\t")):
+        raise ValueError("the lines of the head do not end as they must")
+    name, _, value = line.decode("latin-1").partition(":")
+    known = name.lower()
+    is_variable = "_" not in known and known not in ("content-type", "content-length")
+    variable = f"HTTP_{known.replace('-', '_').upper()}" if is_variable else None
+    return known, value.strip(" \t"), variable
 
 
 def read_rest(first: bytes, stream: BufferedReader) -> bytes:

@@ -82,6 +82,7 @@ def test_path_that_is_too_long_is_414(api):
 @pytest.mark.parametrize("sent, status", [
     ("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 200),
     ("HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+    ("\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 200),
     ("GET /healthz HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", 200),
     ("GET /healthz HTTP/1.1\r\nHost: a\r\nX: caf\xe9\r\nX: y\r\nEmpty:\r\n\r\n", 200),
     ("GET /nothing%20here?x=1 HTTP/1.1\r\nHost: a\r\n\r\n", 404),

@@ -2,9 +2,11 @@
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from environs import Env, EnvError, validate
+from environs import Env, EnvError
+from marshmallow.validate import OneOf, Range, Regexp
 
 from coupon_service.errors import ConfigError
 
@@ -18,30 +20,40 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 MAX_RETENTION = 100 * 366 * 86_400
 
 
+def _checked(default: Any, check: Any) -> Any:
+    """A field whose value in the environment is to pass `check`."""
+    return field(default=default, metadata={"validate": check})
+
+
 @dataclass(frozen=True)
 class Config:
-    """Settings of one process; each field is documented in the README's table."""
+    """Settings of one process; each field is documented in the README's table.
+
+    COUPON_REDIS_TIMEOUT sets `redis_timeout`, and so on for each but `redis_url`, see `_read`.
+    """
 
     redis_url: str = DEFAULT_REDIS_URL
     key_prefix: str = ""
     #: Seconds to wait for one reply of Redis before giving up on it.
-    redis_timeout: float = 0.8
+    redis_timeout: float = _checked(0.8, Range(0.01, 60))
     #: Whether the certificate of a rediss:// server is checked.
     redis_verify: bool = True
     #: Connections that one process has at the most for each partition, 3 or more.
-    redis_connections: int = 32
+    redis_connections: int = _checked(32, Range(3, 10_000))
     #: The password of the Sentinels themselves; empty: they have none.
     sentinel_password: str = ""
     #: Number of partitions over which the coupons are spread. It cannot be changed later.
-    partitions: int = 1
+    partitions: int = _checked(1, Range(1, MAX_PARTITIONS))
     #: Replicas that must have an admitted request before it is answered "accepted".
-    replicas: int = 0
+    replicas: int = _checked(0, Range(0, 100))
     #: Seconds to wait for them; less than redis_timeout.
-    replicas_timeout: float = 0.4
+    replicas_timeout: float = _checked(0.4, Range(min=0.001))
     #: Seconds for which a coupon can be looked at after it has expired.
-    retention: float = 7 * 86_400
+    retention: float = _checked(7 * 86_400, Range(0, MAX_RETENTION))
     #: The password of administrators; empty: nobody can do what only they may.
-    admin_token: str = ""
+    admin_token: str = _checked(
+        "", Regexp(r"[\x21-\x7e]*\Z", error="visible ASCII characters only")
+    )
     #: What users' tokens are verified with: an HS256 secret, or the PEM of an RS256 or ES256 public
     #: key; empty: users have no tokens, and anybody may ask for anybody.
     user_key: str = ""
@@ -51,25 +63,25 @@ class Config:
     #: Origins of pages that may call the API from a browser, or `*` for all.
     cors_origins: list[str] = field(default_factory=list)
     #: Coupons that have metrics of their own; those of the others are added up.
-    metrics_coupons: int = 100
+    metrics_coupons: int = _checked(100, Range(0, 10_000))
     #: Number of proxies in front whose X-Forwarded-… headers are believed.
-    proxies: int = 0
+    proxies: int = _checked(0, Range(0, 100))
     #: Entries that a worker decides in one round trip.
-    worker_batch: int = 200
+    worker_batch: int = _checked(200, Range(1, 1000))
     #: Milliseconds after which an entry that another worker holds is taken over.
-    claim_idle_ms: int = 15_000
+    claim_idle_ms: int = _checked(15_000, Range(1, 86_400_000))
     #: Name of this worker in its consumer group; empty: host name and process id.
     consumer: str = ""
     #: Newest lines of coupon-log that are kept; 0: all.
-    log_keep: int = 0
+    log_keep: int = _checked(0, Range(min=0))
     #: URLs of the sinks to which the log is copied, see ledger/sinks.py.
     ledger: list[str] = field(default_factory=list)
     #: Partitions that this worker serves; empty: all.
     worker_partitions: tuple[int, ...] = ()
     #: text or json.
-    log_format: str = "text"
+    log_format: str = _checked("text", OneOf(("text", "json")))
     #: The least level that is logged: DEBUG, INFO, WARNING, ERROR or CRITICAL.
-    log_level: str = "INFO"
+    log_level: str = _checked("INFO", OneOf(LOG_LEVELS))
 
     @property
     def is_cluster(self) -> bool:
@@ -100,59 +112,20 @@ def from_environment() -> Config:
 
 def _read(env: Env) -> Config:
     env.read_env(os.path.join(os.getcwd(), ".env"), recurse=False)
-    url = env.str("REDIS_URL", DEFAULT_REDIS_URL) or DEFAULT_REDIS_URL
-    partitions = env.int(
-        "COUPON_PARTITIONS", CLUSTER_PARTITIONS if is_cluster(url) else Config.partitions,
-        validate=validate.Range(1, MAX_PARTITIONS),
+    url = env.str("REDIS_URL", "") or DEFAULT_REDIS_URL
+    defaults = Config(
+        url, partitions=CLUSTER_PARTITIONS if is_cluster(url) else Config.partitions
     )
-    config = Config(
-        redis_url=url,
-        key_prefix=env.str("COUPON_KEY_PREFIX", Config.key_prefix),
-        redis_timeout=env.float(
-            "COUPON_REDIS_TIMEOUT", Config.redis_timeout, validate=validate.Range(0.01, 60)
-        ),
-        redis_connections=env.int(
-            "COUPON_REDIS_CONNECTIONS", Config.redis_connections, validate=validate.Range(3, 10_000)
-        ),
-        redis_verify=env.bool("COUPON_REDIS_VERIFY", Config.redis_verify),
-        retention=env.float(
-            "COUPON_RETENTION", Config.retention, validate=validate.Range(0, MAX_RETENTION)
-        ),
-        admin_token=env.str(
-            "COUPON_ADMIN_TOKEN", Config.admin_token,
-            validate=validate.Regexp(r"[\x21-\x7e]*\Z", error="visible ASCII characters only"),
-        ),
-        user_key=env.str("COUPON_USER_KEY", Config.user_key),
-        user_audience=env.str("COUPON_USER_AUDIENCE", Config.user_audience),
-        user_issuer=env.str("COUPON_USER_ISSUER", Config.user_issuer),
-        cors_origins=_origins(env.list("COUPON_CORS_ORIGINS", [])),
-        proxies=env.int("COUPON_PROXIES", Config.proxies, validate=validate.Range(0, 100)),
-        metrics_coupons=env.int(
-            "COUPON_METRICS_COUPONS", Config.metrics_coupons, validate=validate.Range(0, 10_000)
-        ),
-        worker_batch=env.int(
-            "COUPON_WORKER_BATCH", Config.worker_batch, validate=validate.Range(1, 1000)
-        ),
-        claim_idle_ms=env.int(
-            "COUPON_CLAIM_IDLE_MS", Config.claim_idle_ms, validate=validate.Range(1, 86_400_000)
-        ),
-        consumer=env.str("COUPON_CONSUMER", Config.consumer),
-        ledger=env.list("COUPON_LEDGER", []),
-        log_keep=env.int("COUPON_LOG_KEEP", Config.log_keep, validate=validate.Range(min=0)),
-        sentinel_password=env.str("COUPON_SENTINEL_PASSWORD", Config.sentinel_password),
-        partitions=partitions,
-        worker_partitions=_numbers(env.str("COUPON_WORKER_PARTITIONS", ""), partitions),
-        replicas=env.int("COUPON_REPLICAS", Config.replicas, validate=validate.Range(0, 100)),
-        replicas_timeout=env.float(
-            "COUPON_REPLICAS_TIMEOUT", Config.replicas_timeout, validate=validate.Range(min=0.001)
-        ),
-        log_format=env.str(
-            "COUPON_LOG_FORMAT", Config.log_format, validate=validate.OneOf(("text", "json"))
-        ),
-        log_level=env.str(
-            "COUPON_LOG_LEVEL", Config.log_level, validate=validate.OneOf(LOG_LEVELS)
-        ),
-    )
+    given: dict[str, Any] = {}
+    for each in fields(Config):
+        if each.name not in ("redis_url", "worker_partitions"):
+            read = getattr(env, each.type.__name__)  # type: ignore[union-attr]
+            given[each.name] = read(
+                f"COUPON_{each.name.upper()}", getattr(defaults, each.name), **each.metadata
+            )
+    given["cors_origins"] = _origins(given["cors_origins"])
+    chosen = _numbers(env.str("COUPON_WORKER_PARTITIONS", ""), given["partitions"])
+    config = Config(url, worker_partitions=chosen, **given)
     if config.replicas and config.replicas_timeout >= config.redis_timeout:
         raise ConfigError("COUPON_REPLICAS_TIMEOUT must be less than COUPON_REDIS_TIMEOUT, after "
                           "which the reply is given up")

@@ -2,6 +2,7 @@
 
 import re
 from types import TracebackType
+from typing import ClassVar
 
 from redis import exceptions as redis_errors
 from redis.exceptions import RedisError
@@ -59,12 +60,15 @@ class ConfigError(Exception):
 class CouponError(Exception):
     """A request that is refused.
 
-    `code` is stable and is what clients compare; `str()` of the error is for people;
-    `retry_after` is the number of seconds after which another try makes sense, if one does;
-    `details` are further members of the answer, by name.
+    `code` is stable and is what clients compare: the name of the class, in the form `sold_out`.
+    `str()` of the error is for people; `retry_after` is the number of seconds after which another
+    try makes sense, if one does; `details` are further members of the answer, by name.
     """
 
-    code = "refused"
+    code: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
     def __init__(self, text: str, retry_after: int | None = None, **details: object) -> None:
         super().__init__(text)
@@ -75,128 +79,86 @@ class CouponError(Exception):
 class UnknownCoupon(CouponError):
     """Raised when no coupon of this id is registered."""
 
-    code = "unknown_coupon"
-
 
 class SoldOut(CouponError):
     """Raised when every place of the coupon is taken."""
-
-    code = "sold_out"
 
 
 class NotOpen(CouponError):
     """Raised when the coupon cannot be requested yet; `opensAt` says when."""
 
-    code = "not_open"
-
 
 class Closed(CouponError):
     """Raised when the coupon cannot be requested any more."""
-
-    code = "closed"
 
 
 class InvalidWindow(CouponError):
     """Raised unless opensAt < closesAt <= expiresAt, as far as they are given, and the retention
     after expiresAt is not over."""
 
-    code = "invalid_window"
-
 
 class Duplicate(CouponError):
     """Raised when the user has a place already; `requestStatus` says pending or issued."""
-
-    code = "duplicate"
 
 
 class QuantityTooLow(CouponError):
     """Raised when a quantity below the places taken is declared."""
 
-    code = "quantity_too_low"
-
 
 class BeingRemoved(CouponError):
     """Raised when a coupon is registered whose id is still being removed."""
-
-    code = "being_removed"
 
 
 class NotRequested(CouponError):
     """Raised when a user has neither a pending nor an issued request for the coupon."""
 
-    code = "not_requested"
-
 
 class UnknownDeadLetter(CouponError):
     """Raised when there is no dead letter of this name."""
-
-    code = "unknown_dead_letter"
 
 
 class NotPending(CouponError):
     """Raised when a dead letter is retried whose request is pending no more."""
 
-    code = "not_pending"
-
 
 class AdminDisabled(CouponError):
     """Raised when something is asked that needs an admin token, and none is configured."""
-
-    code = "admin_disabled"
 
 
 class Unauthorized(CouponError):
     """Raised when the admin token is missing or wrong."""
 
-    code = "unauthorized"
-
 
 class InvalidToken(CouponError):
     """Raised when the token that says who is asking is not valid."""
 
-    code = "invalid_token"
 
-
-class ExpiredToken(InvalidToken):
+class TokenExpired(InvalidToken):
     """Raised when it has expired: the client has to get a new one."""
 
-    code = "token_expired"
 
-
-class NoToken(InvalidToken):
+class TokenMissing(InvalidToken):
     """Raised when there is none."""
-
-    code = "token_missing"
 
 
 class WrongUser(CouponError):
     """Raised when a user asks for another user than the one of the token."""
 
-    code = "wrong_user"
-
 
 class CrossSite(CouponError):
     """Raised when the page of another site makes a browser send its cached password."""
-
-    code = "cross_site"
 
 
 class Unavailable(CouponError):
     """Raised when Redis cannot be used at the moment."""
 
-    code = "unavailable"
-
 
 class Misconfigured(CouponError):
     """Raised when Redis refuses a command for good: it is not allowed, or not known."""
 
-    code = "misconfigured"
-
 
 class CorruptData(CouponError):
     """Raised when the stored data of a coupon is not what the scripts wrote."""
-
-    code = "corrupt_data"
 
 
 class corrupt_data_of:  # noqa: N801 (used as a statement)

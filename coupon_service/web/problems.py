@@ -10,7 +10,7 @@ from flask import Flask, Response, jsonify
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from coupon_service.errors import CouponError, InvalidToken, NoToken, Unauthorized
+from coupon_service.errors import CouponError, InvalidToken, TokenMissing, Unauthorized
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def as_problem(error: CouponError) -> tuple[int, dict[str, object], dict[str, st
         # Chromium asks for a password only where the first challenge is Basic.
         headers["WWW-Authenticate"] = 'Basic realm="admin", Bearer realm="admin"'
     if isinstance(error, InvalidToken):
-        reason = "" if isinstance(error, NoToken) else ', error="invalid_token"'
+        reason = "" if isinstance(error, TokenMissing) else ', error="invalid_token"'
         headers["WWW-Authenticate"] = f'Bearer realm="user"{reason}'
     return status, problem(status, error.code, str(error), **error.details), headers
 

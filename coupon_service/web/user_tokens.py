@@ -9,7 +9,7 @@ from time import time
 from typing import Any
 
 from coupon_service.config import Config
-from coupon_service.errors import ConfigError, ExpiredToken, InvalidToken, NoToken
+from coupon_service.errors import ConfigError, InvalidToken, TokenExpired, TokenMissing
 from coupon_service.keys import NEW_USER_ID
 
 #: Seconds by which the clock of the issuer may differ from ours.
@@ -49,17 +49,17 @@ class UserTokens:
         """Return the userId of the token in an Authorization header; "" stands for no header.
 
         Raises:
-            NoToken: there is no Bearer token.
-            ExpiredToken: its exp is over.
+            TokenMissing: there is no Bearer token.
+            TokenExpired: its exp is over.
             InvalidToken: anything else is wrong with it.
         """
         scheme, _, rest = authorization.partition(" ")
         token = rest.strip(" ")
         if scheme.lower() != "bearer" or not token:
-            raise NoToken("a Bearer token that says who is asking is missing")
+            raise TokenMissing("a Bearer token that says who is asking is missing")
         user_id, expires_at = self._remembered(token)
         if time() >= expires_at + LEEWAY:
-            raise ExpiredToken("the token has expired")
+            raise TokenExpired("the token has expired")
         return user_id
 
     def _verify(self, token: str) -> tuple[str, float]:
@@ -107,7 +107,7 @@ class UserTokens:
                 issuer=self._issuer, leeway=LEEWAY, options={"require": ["exp", "sub"]},
             )
         except self._jwt.ExpiredSignatureError:
-            raise ExpiredToken("the token has expired") from None
+            raise TokenExpired("the token has expired") from None
         # PyJWT lets some of what rubbish brings about through: deep nesting, an infinite exp.
         except (self._jwt.PyJWTError, ArithmeticError, RecursionError, ValueError) as error:
             raise InvalidToken(f"the token is not valid: {type(error).__name__}") from None

@@ -6,8 +6,8 @@ import signal
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from threading import Thread
 
 from redis.exceptions import RedisError
 
@@ -147,41 +147,27 @@ class Worker:
             time.sleep(0.05)
 
 
-class Crew:
-    """The workers of one process: one for each partition that it serves."""
+def run(workers: list[Worker]) -> None:
+    """Run workers until they are stopped: one alone in this thread, several in a thread each, so
+    that an outage of one partition delays no other.
 
-    def __init__(self, workers: list[Worker]) -> None:
-        self._workers = workers
-        self._failures: list[BaseException] = []
-
-    def stop(self) -> None:
-        """Let each worker finish its batch."""
-        for worker in self._workers:
-            worker.stopping = True
-
-    def run(self) -> None:
-        """Run all until they are stopped: one alone in this thread, several in a thread each, so
-        that an outage of one partition delays no other.
-
-        Raises:
-            UnusableData: see `Worker.run`. Whatever ends one worker ends all.
-        """
-        if len(self._workers) == 1:
-            return self._workers[0].run()
-        threads = [Thread(target=self._run, args=(worker,)) for worker in self._workers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if self._failures:
-            raise self._failures[0]
-
-    def _run(self, worker: Worker) -> None:
+    Raises:
+        UnusableData: see `Worker.run`. Whatever ends one worker ends all.
+    """
+    if len(workers) == 1:
+        return workers[0].run()
+    with ThreadPoolExecutor(len(workers)) as threads:
         try:
-            worker.run()
-        except BaseException as error:
-            self._failures.append(error)
-            self.stop()
+            for ended in as_completed([threads.submit(worker.run) for worker in workers]):
+                ended.result()
+        finally:
+            stop(workers)
+
+
+def stop(workers: list[Worker]) -> None:
+    """Let each worker finish its batch."""
+    for worker in workers:
+        worker.stopping = True
 
 
 def main() -> None:
@@ -202,16 +188,16 @@ def main() -> None:
                 installation.migration.check()
     except (ConfigError, UnusableData) as error:
         sys.exit(str(error))
-    crew = Crew([
+    workers = [
         Worker(installation) for installation in partitions
         if not config.worker_partitions or installation.partition in config.worker_partitions
-    ])
+    ]
 
     # The handler sets a flag and no more, because an exception here could leave a reply unread.
-    signal.signal(signal.SIGTERM, lambda *_: crew.stop())
-    signal.signal(signal.SIGINT, lambda *_: crew.stop())
+    signal.signal(signal.SIGTERM, lambda *_: stop(workers))
+    signal.signal(signal.SIGINT, lambda *_: stop(workers))
     try:
-        crew.run()
+        run(workers)
     except UnusableData as error:
         sys.exit(str(error))
 

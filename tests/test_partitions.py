@@ -14,7 +14,7 @@ from coupon_service.migration import UnusableData
 from coupon_service.scripts import Registration
 from coupon_service.web.app import create_app
 from tests.state import everything
-from worker import Crew, Worker
+from worker import Worker, run
 
 COUNT = 4
 CONFIG = Config(partitions=COUNT, admin_token="x")
@@ -145,15 +145,15 @@ def test_another_number_of_partitions_is_refused(client, before, after):
 
 
 def test_worker_that_fails_ends_all_of_its_process(client, partitions, monkeypatch):
-    def run(worker):
+    def end_or_wait(worker):
         if worker._label.endswith("=2"):
             raise RuntimeError("a defect")
         while not worker.stopping:
             pass
 
-    monkeypatch.setattr(Worker, "run", run)
+    monkeypatch.setattr(Worker, "run", end_or_wait)
     with pytest.raises(RuntimeError, match="a defect"):
-        Crew([Worker(installation) for installation in partitions]).run()
+        run([Worker(installation) for installation in partitions])
 
 
 def test_unknown_coupon_is_unknown_in_every_partition(partitions):

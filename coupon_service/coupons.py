@@ -55,10 +55,15 @@ class Coupons:
         self._polls = polls
         self._poll_after = PollAfter()
 
-    def register(self, *registrations: Registration) -> list[dict[str, Any]]:
+    def register(
+        self, *registrations: Registration, only_check: bool = False
+    ) -> list[dict[str, Any]]:
         """Register coupons, all of them or none.
 
         A registration can be repeated, and changed while the coupon is being issued.
+
+        Args:
+            only_check: whether nothing is changed, and what would be refused now is raised.
 
         Returns:
             couponId, quantity, stock and requested of each as they are afterwards.
@@ -66,26 +71,16 @@ class Coupons:
         Raises:
             QuantityTooLow, InvalidWindow, BeingRemoved: one is refused; nothing was changed.
         """
-        reply = self._register(registrations)
-        names = ("quantity", "stock", "requested")
-        return [
-            {"couponId": registration.coupon_id, **dict(zip(names, reply[3 * row:], strict=False))}
-            for row, registration in enumerate(registrations)
-        ]
-
-    def check(self, *registrations: Registration) -> None:
-        """Raise what `register` would raise now, and change nothing."""
-        self._register(registrations, only_check=True)
-
-    def _register(
-        self, registrations: tuple[Registration, ...], only_check: bool = False
-    ) -> list[int]:
         ids = ", ".join(registration.coupon_id for registration in registrations[:9])
         with corrupt_data_of(ids), self._bulkhead:
             status, *reply = self._scripts.register(registrations, only_check)
         if status != "registered":
             raise _REGISTER_REFUSALS[status](*reply)
-        return reply
+        names = ("quantity", "stock", "requested")
+        return [
+            {"couponId": registration.coupon_id, **dict(zip(names, reply[3 * row:], strict=False))}
+            for row, registration in enumerate(registrations)
+        ]
 
     def request(self, coupon_id: str, user_id: str, request_id: str) -> dict[str, Any]:
         """Request one coupon for a user.

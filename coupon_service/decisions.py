@@ -8,8 +8,9 @@ from redis.exceptions import RedisError
 
 from coupon_service.errors import is_corrupt_data
 from coupon_service.keys import COUPON_ID, REQUEST_ID, USER_ID
-from coupon_service.scripts import Request, WorkerScripts
+from coupon_service.scripts import Request
 from coupon_service.stream import Entry
+from coupon_service.worker_scripts import WorkerScripts
 
 log = logging.getLogger(__name__)
 

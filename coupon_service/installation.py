@@ -15,7 +15,8 @@ from coupon_service.keys import Keys
 from coupon_service.migration import Migration
 from coupon_service.own_connection import OwnConnection
 from coupon_service.removal import Removal
-from coupon_service.scripts import CouponScripts, Registration, Scripts, WorkerScripts
+from coupon_service.scripts import CouponScripts, Registration, Scripts
+from coupon_service.worker_scripts import WorkerScripts
 
 
 class Installation:
@@ -90,7 +91,7 @@ class Partitions:
         grouped = self.by_installation([each.coupon_id for each in registrations])
         if len(grouped) > 1:
             for installation, ids in grouped.items():
-                installation.coupons.check(*(given[each] for each in ids))
+                installation.coupons.register(*(given[each] for each in ids), only_check=True)
         answers: dict[str, dict[str, object]] = {}
         for installation, ids in grouped.items():
             registered = installation.coupons.register(*(given[each] for each in ids))

@@ -12,7 +12,7 @@ from redis.exceptions import OutOfMemoryError
 
 from coupon_service.config import Config
 from coupon_service.keys import Keys
-from coupon_service.scripts import WorkerScripts
+from coupon_service.worker_scripts import WorkerScripts
 
 #: The number of the format that this version reads and writes.
 FORMAT = 2

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from coupon_service.errors import is_corrupt_data
 from coupon_service.keys import Keys
-from coupon_service.scripts import WorkerScripts
+from coupon_service.worker_scripts import WorkerScripts
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """The only door to `lua/`: loads the scripts, calls them, and gives their replies a type."""
 
-import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
@@ -12,15 +11,11 @@ from redis.commands.core import Script
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from coupon_service.config import Config
-from coupon_service.keys import GROUP, Keys
+from coupon_service.keys import Keys
 from coupon_service.own_connection import Command, OwnConnection
 
 #: What of a coupon's window can be registered, in the order of register.lua's arguments.
 WINDOW = ("opensAt", "closesAt", "expiresAt")
-
-
-#: Lines that one call trims from the log: while it does, Redis does nothing else.
-PAGE = 500
 
 
 class Registration(NamedTuple):
@@ -146,7 +141,7 @@ class CouponScripts:
     """The scripts behind the two endpoints of users and front ends."""
 
     def __init__(self, scripts: Scripts, config: Config) -> None:
-        self._scripts = scripts
+        self._scripts, self._keys = scripts, scripts.keys
         self._retention_ms = int(config.retention * 1000)
         self._replicas = config.replicas
         self._wait = (config.replicas, int(config.replicas_timeout * 1000))
@@ -164,7 +159,7 @@ class CouponScripts:
             [quantity_too_low, invalid_window or being_removed, couponId, quantity, requested] of
             the first one that is refused.
         """
-        keys = self._scripts.keys
+        keys = self._keys
         names = [keys.coupons, keys.removals, keys.requests, keys.log]
         values: list[str | int] = [self._retention_ms, int(only_check)]
         for coupon_id, quantity, window in registrations:
@@ -187,7 +182,7 @@ class CouponScripts:
             the requests for this coupon have met: also when it was accepted, and fewer replicas
             have that than must.
         """
-        keys = self._scripts.keys
+        keys = self._keys
 
         def call(coupon_id: str, requests: list[Request]) -> Call:
             return [
@@ -212,7 +207,7 @@ class CouponScripts:
             For each, in order: [unknown_coupon], [not_requested], [pending, issued or expired,
             the mark that says so, the instant of this (ms)], or the error that was met.
         """
-        keys = self._scripts.keys
+        keys = self._keys
 
         def call(coupon_id: str, requests: list[Request]) -> Call:
             users = [request.user_id for request in requests]
@@ -222,108 +217,3 @@ class CouponScripts:
             ], list(users)
 
         return self._scripts.call_by_coupon("status", requests, call)[0]
-
-
-class WorkerScripts:
-    """The scripts with which a worker decides entries and removes coupons."""
-
-    def __init__(self, scripts: Scripts) -> None:
-        self._scripts = scripts
-
-    def issue(self, requests: Sequence[Request]) -> list[tuple[int, str] | RedisError]:
-        """Decide entries of the stream.
-
-        Returns:
-            For each, in order: [verdict, decision], 0 no stock, 1 issued, 2 the user has one
-            already, and the word for it; or the error that the entries for this coupon have met.
-        """
-        keys = self._scripts.keys
-
-        def call(coupon_id: str, requests: list[Request]) -> Call:
-            return [
-                keys.stock(coupon_id),
-                keys.requested(coupon_id),
-                keys.pending(coupon_id),
-                keys.coupon(coupon_id),
-                keys.requests,
-                keys.log,
-                keys.issuances(coupon_id),
-                keys.series(coupon_id),
-                *(keys.user(coupon_id, request.user_id) for request in requests),
-            ], [coupon_id, GROUP, *chain.from_iterable(request[1:] for request in requests)]
-
-        replies, _ = self._scripts.call_by_coupon("issue", requests, call)
-        return replies
-
-    def dead_letter(self, entry_id: str, fields: dict[str, str], reason: str) -> bool:
-        """Move an entry to the stream of dead letters, its fields as JSON.
-
-        Returns:
-            False if the entry was gone already.
-        """
-        keys = self._scripts.keys
-        args = [GROUP, entry_id, reason, json.dumps(fields)]
-        return bool(self._scripts.call("dead_letter", [keys.requests, keys.dead], args))
-
-    def trim(self, keep: int) -> bool:
-        """Trim a page of the log, but for its newest `keep` lines and what a consumer group needs.
-
-        Returns:
-            Whether there may be more to trim.
-        """
-        keys = self._scripts.keys
-        return bool(self._scripts.call("trim", [keys.log, keys.trimmed], [keep, PAGE]) == PAGE)
-
-    def remove_consumer(self, consumer: str) -> bool:
-        """Remove a consumer from the group unless it holds entries.
-
-        Returns:
-            False if it holds some.
-        """
-        keys = self._scripts.keys
-        return bool(self._scripts.call("remove_consumer", [keys.requests], [GROUP, consumer]))
-
-    def remove(
-        self, coupon_id: str, pending: dict[str, str], issued: list[tuple[str, str]]
-    ) -> str:
-        """Remove a page of a coupon, if it is due.
-
-        Args:
-            pending: userId to pending mark.
-            issued: the id of the line in the log and the userId of each issuance.
-
-        Returns:
-            removed, removing if something is left, or not_due.
-        """
-        keys = self._scripts.keys
-        [status] = self._scripts.call("remove", [
-            keys.coupon(coupon_id),
-            keys.stock(coupon_id),
-            keys.requested(coupon_id),
-            keys.pending(coupon_id),
-            keys.issuances(coupon_id),
-            keys.coupons,
-            keys.removals,
-            keys.requests,
-            keys.log,
-            keys.series(coupon_id),
-            *(keys.user(coupon_id, user_id) for _, user_id in issued),
-        ], [
-            coupon_id, GROUP, len(pending), *chain.from_iterable(pending.items()),
-            *(line for line, _ in issued),
-        ])
-        return str(status)
-
-    def migrate(self, coupon_id: str) -> None:
-        """Convert a coupon of format 1, but for its issuance marks; see migration.py."""
-        keys = self._scripts.keys
-        self._scripts.call("migrate", [
-            keys.coupons,
-            keys.migrated,
-            keys.removals,
-            keys.coupon(coupon_id),
-            keys.stock(coupon_id),
-            keys.requested(coupon_id),
-            keys.pending(coupon_id),
-            keys.issuances(coupon_id),
-        ], [coupon_id])

@@ -30,8 +30,9 @@ from coupon_service.decisions import Decisions
 from coupon_service.installation import Installation
 from coupon_service.keys import GROUP, Keys
 from coupon_service.removal import Removal
-from coupon_service.scripts import Registration, Request, WorkerScripts
+from coupon_service.scripts import Registration, Request
 from coupon_service.stream import Entry, RequestStream
+from coupon_service.worker_scripts import WorkerScripts
 from tests.processes import Server
 
 KEYS = Keys()

@@ -15,7 +15,8 @@ from coupon_service.admin.scripts import AdminScripts
 from coupon_service.config import Config
 from coupon_service.installation import Installation, Partitions
 from coupon_service.keys import GROUP, Keys
-from coupon_service.scripts import CouponScripts, WorkerScripts
+from coupon_service.scripts import CouponScripts
+from coupon_service.worker_scripts import WorkerScripts
 from worker import Worker
 
 #: Partitions with which every test here and in this process runs, on one server.

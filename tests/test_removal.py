@@ -373,7 +373,7 @@ def test_deletion_is_done_even_if_its_first_pages_fail(
         raise ConnectionError("lost")
 
     with monkeypatch.context() as patch:
-        patch.setattr("coupon_service.scripts.WorkerScripts.remove", fail)
+        patch.setattr("coupon_service.worker_scripts.WorkerScripts.remove", fail)
         assert operations_on(client).delete("A")["issued"] == 9
     with pytest.raises(UnknownCoupon):
         coupons.snapshot("A")

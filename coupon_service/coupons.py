@@ -9,6 +9,7 @@ from redis import Redis
 
 from coupon_service.batching import Batches
 from coupon_service.circuit_breaker import Bulkhead
+from coupon_service.coupon_scripts import CouponScripts
 from coupon_service.errors import (
     BeingRemoved,
     Closed,
@@ -23,7 +24,7 @@ from coupon_service.errors import (
 )
 from coupon_service.keys import Keys
 from coupon_service.poll_after import PollAfter
-from coupon_service.scripts import CouponScripts, Registration, Request
+from coupon_service.scripts import Registration, Request
 from coupon_service.snapshot import (
     instant,
     milliseconds,

@@ -9,13 +9,14 @@ from coupon_service.batching import Batches
 from coupon_service.circuit_breaker import Bulkhead, CircuitBreaker
 from coupon_service.config import Config
 from coupon_service.connection import connect
+from coupon_service.coupon_scripts import CouponScripts
 from coupon_service.coupons import Coupons
 from coupon_service.decisions import Decisions
 from coupon_service.keys import Keys
 from coupon_service.migration import Migration
 from coupon_service.own_connection import OwnConnection
 from coupon_service.removal import Removal
-from coupon_service.scripts import CouponScripts, Registration, Scripts
+from coupon_service.scripts import Registration, Scripts
 from coupon_service.worker_scripts import WorkerScripts
 
 

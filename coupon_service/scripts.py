@@ -1,16 +1,14 @@
-"""The only door to `lua/`: loads the scripts, calls them, and gives their replies a type."""
+"""The only door to `lua/`: loads the scripts and calls them."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
-from itertools import chain
 from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.commands.core import Script
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
-from coupon_service.config import Config
 from coupon_service.keys import Keys
 from coupon_service.own_connection import Command, OwnConnection
 
@@ -70,7 +68,7 @@ class Scripts:
         self._round_trip = connection.round_trip if connection else self._pooled
         self._registered: dict[str, Script] = {}
 
-    def call(self, name: str, keys: list[str], args: Sequence[str | int] = ()) -> Any:
+    def call(self, name: str, keys: list[str], args: Sequence[str | int]) -> Any:
         """Run the script `name` and return its reply."""
         [reply], _ = self._run(name, [(keys, list(args))])
         if isinstance(reply, RedisError):
@@ -135,85 +133,3 @@ class Scripts:
         if name not in self._registered:
             self._registered[name] = self._client.register_script(source(name))
         return self._registered[name]
-
-
-class CouponScripts:
-    """The scripts behind the two endpoints of users and front ends."""
-
-    def __init__(self, scripts: Scripts, config: Config) -> None:
-        self._scripts, self._keys = scripts, scripts.keys
-        self._retention_ms = int(config.retention * 1000)
-        self._replicas = config.replicas
-        self._wait = (config.replicas, int(config.replicas_timeout * 1000))
-
-    def register(
-        self, registrations: Sequence[Registration], only_check: bool = False
-    ) -> list[Any]:
-        """Register coupons, all of them or none.
-
-        Args:
-            only_check: whether nothing is changed: what is returned says whether it could be.
-
-        Returns:
-            [registered], then quantity, stock and requested of each as they are afterwards; or
-            [quantity_too_low, invalid_window or being_removed, couponId, quantity, requested] of
-            the first one that is refused.
-        """
-        keys = self._keys
-        names = [keys.coupons, keys.removals, keys.requests, keys.log]
-        values: list[str | int] = [self._retention_ms, int(only_check)]
-        for coupon_id, quantity, window in registrations:
-            names += [keys.coupon(coupon_id), keys.stock(coupon_id), keys.requested(coupon_id),
-                      keys.series(coupon_id)]
-            values += [coupon_id, quantity]
-            for name in WINDOW:
-                instant = window.get(name, "")
-                values.append("none" if instant is None else instant)
-        reply: list[Any] = self._scripts.call("register", names, values)
-        return reply
-
-    def admit(self, requests: Sequence[Request]) -> list[list[str] | RedisError]:
-        """Take a place for each request and put it on the stream.
-
-        Returns:
-            For each, in order: [accepted], [sold_out], [closed], [unknown_coupon],
-            [not_open, opensAt (ms), ms until then],
-            [duplicate, pending or issued, request id that holds the place], or the error that
-            the requests for this coupon have met: also when it was accepted, and fewer replicas
-            have that than must.
-        """
-        keys = self._keys
-
-        def call(coupon_id: str, requests: list[Request]) -> Call:
-            return [
-                keys.coupon(coupon_id),
-                keys.requested(coupon_id),
-                keys.pending(coupon_id),
-                keys.requests,
-                *(keys.user(coupon_id, request.user_id) for request in requests),
-            ], [coupon_id, *chain.from_iterable(request[1:3] for request in requests)]
-
-        wait = self._wait if self._replicas else None
-        replies, replicas = self._scripts.call_by_coupon("admit", requests, call, wait)
-        if not wait or isinstance(replicas, int) and replicas >= self._replicas:
-            return replies
-        error = ResponseError(f"NOREPLICAS {replicas} replicas, not {self._replicas}, have it")
-        return [error if reply == ["accepted"] else reply for reply in replies]
-
-    def status(self, requests: Sequence[Request]) -> list[list[Any] | RedisError]:
-        """Read what has become of the request of each user; its requestId is not looked at.
-
-        Returns:
-            For each, in order: [unknown_coupon], [not_requested], [pending, issued or expired,
-            the mark that says so, the instant of this (ms)], or the error that was met.
-        """
-        keys = self._keys
-
-        def call(coupon_id: str, requests: list[Request]) -> Call:
-            users = [request.user_id for request in requests]
-            return [
-                keys.coupon(coupon_id), keys.pending(coupon_id),
-                *(keys.user(coupon_id, user_id) for user_id in users),
-            ], list(users)
-
-        return self._scripts.call_by_coupon("status", requests, call)[0]

@@ -14,7 +14,7 @@ PAGE = 500
 
 
 class WorkerScripts:
-    """The scripts with which a worker decides entries and removes coupons."""
+    """Every method raises `redis.exceptions.RedisError`, as those of `Scripts` do."""
 
     def __init__(self, scripts: Scripts) -> None:
         self._scripts, self._keys = scripts, scripts.keys

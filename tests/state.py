@@ -13,9 +13,9 @@ from coupon_service.admin import scatter_gather
 from coupon_service.admin.operations import Operations
 from coupon_service.admin.scripts import AdminScripts
 from coupon_service.config import Config
+from coupon_service.coupon_scripts import CouponScripts
 from coupon_service.installation import Installation, Partitions
 from coupon_service.keys import GROUP, Keys
-from coupon_service.scripts import CouponScripts
 from coupon_service.worker_scripts import WorkerScripts
 from worker import Worker
 

@@ -20,7 +20,7 @@ LAYERS = [
         "web.http_head",
     },
     {"scripts"},
-    {"worker_scripts"},
+    {"coupon_scripts", "worker_scripts"},
     {"snapshot", "batching", "stream", "removal", "migration"},
     {"coupons", "decisions"},
     {"installation"},

@@ -25,7 +25,7 @@ LAYERS = [
     {"coupons", "decisions"},
     {"installation"},
     {"admin.scripts", "admin.csv_export"},
-    {"admin.operations", "admin.reconcile", "admin.series"},
+    {"admin.operations", "admin.coupon_list", "admin.reconcile", "admin.series"},
     {"admin.scatter_gather", "admin.dead_letters", "ledger.errors", "ledger.line"},
     {
         "admin.monitoring", "admin.coupon_totals", "admin.decision_times", "ledger.file",

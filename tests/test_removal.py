@@ -6,7 +6,7 @@ import itertools
 import pytest
 from redis.exceptions import ConnectionError
 
-from coupon_service.admin.operations import Operations
+from coupon_service.admin.coupon_list import CouponList
 from coupon_service.errors import BeingRemoved, Closed, NotRequested, UnknownCoupon
 from coupon_service.keys import GROUP
 from coupon_service.scripts import Registration, Request
@@ -92,12 +92,12 @@ def test_deleted_coupon_is_unknown_at_once_and_removed_by_and_by(client, coupons
 
 
 def test_coupon_deleted_after_its_id_was_listed_is_held_by_nobody(client, campaign):
-    operations = Operations(installation_on(client))
-    ids = list(operations.id_pages())
-    operations.delete("A")
-    operations.id_pages = lambda: ids
+    listed = CouponList(installation_on(client))
+    ids = list(listed.id_pages())
+    operations_on(client).delete("A")
+    listed.id_pages = lambda: ids
     assert client.exists(KEYS.user("A", "u8"))
-    assert operations.held_by("u8") == []
+    assert listed.held_by("u8") == []
 
 
 def test_request_of_a_deleted_coupon_is_not_put_on_the_stream_again(client, campaign):

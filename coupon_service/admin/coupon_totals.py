@@ -4,7 +4,7 @@ from heapq import nlargest
 from itertools import chain
 from typing import Any, NamedTuple
 
-from coupon_service.admin.operations import Operations
+from coupon_service.admin.coupon_list import CouponList
 from coupon_service.admin.scatter_gather import ask_at_once
 from coupon_service.errors import corrupt_data_of
 from coupon_service.installation import Installation, Partitions
@@ -40,7 +40,7 @@ def read_totals(partitions: Partitions, limit: int) -> Totals:
     counts = ask_at_once(partitions, _count)
     registered = sum(filter(None, counts.values()))
     if registered <= limit:
-        ids = ask_at_once(partitions, lambda each: Operations(each).ids("", limit))
+        ids = ask_at_once(partitions, lambda each: CouponList(each).ids("", limit))
         chosen = [coupon_id for its in ids.values() for coupon_id in its or ()]
     else:
         chosen = _active(partitions, limit, LINES)
@@ -81,7 +81,7 @@ def _snapshots(
     partitions: Partitions, grouped: dict[Installation, list[str]]
 ) -> list[dict[str, Any]]:
     read = ask_at_once(
-        partitions, lambda each: Operations(each).snapshots(grouped.get(each, []))
+        partitions, lambda each: CouponList(each).snapshots(grouped.get(each, []))
     )
     return [each for its in read.values() for each in its or ()]
 
@@ -110,11 +110,11 @@ def _activity(installation: Installation, lines: int) -> dict[str, int]:
 
 
 def _add_up(installation: Installation, without: set[str]) -> dict[str, Any]:
-    operations = Operations(installation)
+    coupons = CouponList(installation)
     return _sum([
-        _sum([each for each in operations.snapshots(sorted({*page} - without))
+        _sum([each for each in coupons.snapshots(sorted({*page} - without))
               if each["state"] != "corrupt"])
-        for page in operations.id_pages()
+        for page in coupons.id_pages()
     ])
 
 

@@ -1,25 +1,16 @@
-"""What administrators do with the coupons of one partition: list, close, cancel, delete, and read
-the issuances."""
+"""What administrators do with one coupon: close, cancel, delete, and read how it was issued."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from coupon_service.admin.scripts import AdminScripts
 from coupon_service.coupons import unknown
-from coupon_service.errors import (
-    CorruptData,
-    NotRequested,
-    Unavailable,
-    corrupt_data_of,
-    is_corrupt_data,
-)
+from coupon_service.errors import NotRequested, corrupt_data_of
 from coupon_service.installation import Installation
 from coupon_service.snapshot import (
-    READS,
     instant,
     issuance,
     milliseconds,
@@ -28,9 +19,7 @@ from coupon_service.snapshot import (
     stream_ms,
 )
 
-log = logging.getLogger(__name__)
-
-#: Coupons or marks that are read in one round trip.
+#: Issuances that are read in one round trip.
 PAGE = 500
 #: Issuances from which the recent rate and delay are computed.
 SAMPLE = 100
@@ -39,9 +28,8 @@ REMOVED_AT_ONCE = 2
 
 
 class Operations:
-    """Every method raises `Unavailable` when Redis cannot be used now, and those that are given
-    a coupon raise `UnknownCoupon` if it is not registered, and `CorruptData` if its stored data is
-    not what the scripts wrote."""
+    """Every method raises `Unavailable` when Redis cannot be used now, `UnknownCoupon` if the
+    coupon is not registered, and `CorruptData` if its stored data is not what the scripts wrote."""
 
     def __init__(self, installation: Installation) -> None:
         self._client: Any = installation.client
@@ -49,29 +37,6 @@ class Operations:
         self._scripts = AdminScripts(installation.scripts)
         self._bulkhead = installation.bulkhead
         self._removal = installation.removal
-
-    def snapshots(self, ids: list[str]) -> list[dict[str, Any]]:
-        """Read the counters of many coupons.
-
-        Returns:
-            What `snapshot.snapshot` returns of each that is registered, in the order of the ids, or
-            couponId and the state "corrupt" of one whose stored data is not what the scripts wrote.
-        """
-        with self._bulkhead, self._client.pipeline(transaction=False) as reads:
-            for coupon_id in ids:
-                queue_reads(reads, self._keys, coupon_id)
-            reads.time()
-            *replies, time = _unless_corrupt(reads.execute(raise_on_error=False))
-        shown = []
-        for row, coupon_id in enumerate(ids):
-            try:
-                with corrupt_data_of(coupon_id):
-                    its = replies[READS * row:][:READS]
-                    shown.append(snapshot(coupon_id, its, milliseconds(time)))
-            except CorruptData as error:
-                log.error("corrupt data couponId=%s error=%s", coupon_id, error.__cause__)
-                shown.append({"couponId": coupon_id, "state": "corrupt"})
-        return [each for each in shown if each]
 
     def statistics(self, coupon_id: str) -> dict[str, Any]:
         """Return the snapshot of a coupon, and how fast it was issued recently.
@@ -101,10 +66,8 @@ class Operations:
     def close(self, coupon_id: str) -> dict[str, Any]:
         """Close a coupon now. Returns couponId and closesAt (RFC 3339)."""
         with corrupt_data_of(coupon_id), self._bulkhead:
-            status, *closes_at = self._scripts.close(coupon_id)
-            if status == "unknown_coupon":
-                raise unknown(coupon_id)
-            return {"couponId": coupon_id, "closesAt": instant(closes_at[0])}
+            _, closes_at = _of_known(coupon_id, self._scripts.close(coupon_id))
+            return {"couponId": coupon_id, "closesAt": instant(closes_at)}
 
     def cancel(self, coupon_id: str, user_id: str, request_id: str = "") -> dict[str, Any]:
         """Cancel a user's issuance, or withdraw the pending request: the place returns.
@@ -120,16 +83,13 @@ class Operations:
             NotRequested: there is neither, or it is of another request.
         """
         with corrupt_data_of(coupon_id), self._bulkhead:
-            status, *details = self._scripts.cancel(coupon_id, user_id, request_id)
-        if status == "unknown_coupon":
-            raise unknown(coupon_id)
+            reply = self._scripts.cancel(coupon_id, user_id, request_id)
+            status, *details = _of_known(coupon_id, reply)
         if status == "not_requested":
             raise NotRequested(f"this user has no such request for {coupon_id}")
         request_status, request_id = details
         return {
-            "couponId": coupon_id,
-            "userId": user_id,
-            "requestId": request_id,
+            "couponId": coupon_id, "userId": user_id, "requestId": request_id,
             "requestStatus": request_status,
         }
 
@@ -142,14 +102,12 @@ class Operations:
             couponId, and how many were issued and how many pending requests are refused.
         """
         with corrupt_data_of(coupon_id), self._bulkhead:
-            status, *counts = self._scripts.delete(coupon_id)
-            if status == "unknown_coupon":
-                raise unknown(coupon_id)
+            _, issued, refused = _of_known(coupon_id, self._scripts.delete(coupon_id))
             with suppress(RedisError):  # it is deleted all the same, and the workers go on
                 for _ in range(REMOVED_AT_ONCE):
                     if not self._removal.remove_page(coupon_id):
                         break
-        return {"couponId": coupon_id, "issued": counts[0], "refused": counts[1]}
+        return {"couponId": coupon_id, "issued": issued, "refused": refused}
 
     def issuances(
         self, coupon_id: str, limit: int, before: str = ""
@@ -200,52 +158,12 @@ class Operations:
             page, before = self.issuances(coupon_id, PAGE, before)
             yield from page
 
-    def held_by(self, user_id: str) -> list[dict[str, Any]]:
-        """List what a user holds, of the coupons that are registered.
 
-        Returns:
-            couponId, requestId and issuedAt (RFC 3339) of each, by couponId.
-        """
-        held = []
-        for ids in self.id_pages():
-            with self._bulkhead, self._client.pipeline(transaction=False) as reads:
-                reads.mget([self._keys.user(coupon_id, user_id) for coupon_id in ids])
-                for coupon_id in ids:
-                    reads.hexists(self._keys.coupon(coupon_id), "deletedAt")
-                marks, *deleted = _unless_corrupt(reads.execute(raise_on_error=False))
-            for coupon_id, mark, gone in zip(ids, marks, deleted, strict=True):
-                if mark and gone is not True:
-                    held.append({"couponId": coupon_id, **issuance(mark)})
-        return held
-
-    def id_pages(self) -> Iterator[list[str]]:
-        """Yield the ids of all registered coupons in their order, a page at a time."""
-        after = ""
-        while page := self.ids(after, PAGE):
-            yield page
-            after = page[-1]
-
-    def ids(self, after: str, limit: int, prefix: str = "") -> list[str]:
-        """List the ids of up to `limit` registered coupons that come after `after` and begin with
-        `prefix`, in order."""
-        start = f"({after}" if after and after >= prefix else f"[{prefix}"
-        end = f"({prefix}\x7f" if prefix else "+"  # above every character of an id
-        with self._bulkhead:
-            try:
-                ids: list[str] = self._client.zrangebylex(self._keys.coupons, start, end, 0, limit)
-            except ResponseError as error:
-                if not str(error).startswith("WRONGTYPE"):
-                    raise
-                raise Unavailable("a worker is still converting the data", 1) from error
-        return ids
-
-
-def _unless_corrupt(replies: list[Any]) -> list[Any]:
-    """Return the replies; raise the first error that is not of corrupt data."""
-    for reply in replies:
-        if isinstance(reply, RedisError) and not is_corrupt_data(reply):
-            raise reply
-    return replies
+def _of_known(coupon_id: str, reply: list[Any]) -> list[Any]:
+    """Return the reply of a script, unless it is that the coupon is not registered."""
+    if reply == ["unknown_coupon"]:
+        raise unknown(coupon_id)
+    return reply
 
 
 def _must_be_registered(coupon_id: str, coupon: tuple[str | None, str | None]) -> None:

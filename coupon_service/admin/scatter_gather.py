@@ -11,7 +11,7 @@ from itertools import islice
 from threading import Thread
 from typing import Any, TypeVar
 
-from coupon_service.admin.operations import Operations
+from coupon_service.admin.coupon_list import CouponList
 from coupon_service.errors import CouponError, Unavailable
 from coupon_service.installation import Installation, Partitions
 
@@ -29,15 +29,15 @@ def list_coupons(
         prefix: what the ids are to begin with.
 
     Returns:
-        What `Operations.snapshots` returns; the `after` of the next page, empty at the end; and the
+        What `CouponList.snapshots` returns; the `after` of the next page, empty at the end; and the
         numbers of the partitions that are missing.
     """
-    found, missing = _ask(partitions, lambda operations: operations.ids(after, limit, prefix))
+    found, missing = _ask(partitions, lambda coupons: coupons.ids(after, limit, prefix))
     ids = list(islice(merge(*found), limit))
     shown: dict[str, dict[str, Any]] = {}
     for installation, its in partitions.by_installation(ids).items():
         try:
-            read = Operations(installation).snapshots(its)
+            read = CouponList(installation).snapshots(its)
         except Unavailable:
             missing.append(installation.partition)
             if len(missing) == partitions.config.partitions:
@@ -52,9 +52,9 @@ def held_by(partitions: Partitions, user_id: str) -> tuple[list[dict[str, Any]],
     """List what a user holds, of the coupons that are registered.
 
     Returns:
-        What `Operations.held_by` returns; and the numbers of the partitions that are missing.
+        What `CouponList.held_by` returns; and the numbers of the partitions that are missing.
     """
-    found, missing = _ask(partitions, lambda operations: operations.held_by(user_id))
+    found, missing = _ask(partitions, lambda coupons: coupons.held_by(user_id))
     return list(merge(*found, key=lambda held: held["couponId"])), missing
 
 
@@ -83,12 +83,12 @@ def ask_at_once(
 
 
 def _ask(
-    partitions: Partitions, call: Callable[[Operations], T]
+    partitions: Partitions, call: Callable[[CouponList], T]
 ) -> tuple[list[T], list[int]]:
     found, missing = [], []
     for installation in partitions:
         try:
-            found.append(call(Operations(installation)))
+            found.append(call(CouponList(installation)))
         except Unavailable:
             missing.append(installation.partition)
             if len(missing) == partitions.config.partitions:

@@ -8,8 +8,9 @@ import click
 from marshmallow import ValidationError
 
 from coupon_service.admin import scatter_gather
+from coupon_service.admin.coupon_list import PAGE, CouponList
 from coupon_service.admin.csv_export import csv_lines
-from coupon_service.admin.operations import PAGE, Operations
+from coupon_service.admin.operations import Operations
 from coupon_service.admin.reconcile import Reconciliation
 from coupon_service.cli.dead_letters import dead
 from coupon_service.cli.rehearse import rehearse
@@ -158,7 +159,7 @@ def reconcile(coupon_ids: tuple[str, ...], fix: bool) -> None:
     """
     with open_partitions() as partitions:
         known = {
-            each for installation in partitions for page in Operations(installation).id_pages()
+            each for installation in partitions for page in CouponList(installation).id_pages()
             for each in page
         }
         if unknown := set(coupon_ids) - known:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from redis.exceptions import ResponseError
 from sqlalchemy import make_url
 
-from coupon_service.admin.operations import Operations
+from coupon_service.admin.coupon_list import CouponList
 from coupon_service.errors import is_corrupt_data
 from coupon_service.installation import Installation
 from coupon_service.keys import COUPON_ID
@@ -129,7 +129,7 @@ def _coupon(
 
 
 def _coupon_ids(installation: Installation, sink: SqlSink) -> Iterator[str]:
-    redis = (each for page in Operations(installation).id_pages() for each in page)
+    redis = (each for page in CouponList(installation).id_pages() for each in page)
     for coupon_id, _ in groupby(merge(redis, _noted_ids(installation.partition, sink))):
         if re.fullmatch(COUPON_ID, coupon_id):  # else it is a line that others wrote
             yield coupon_id

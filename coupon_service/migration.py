@@ -12,11 +12,12 @@ from redis.exceptions import OutOfMemoryError
 
 from coupon_service.config import Config
 from coupon_service.keys import Keys
+from coupon_service.stream import pages
 from coupon_service.worker_scripts import WorkerScripts
 
 #: The number of the format that this version reads and writes.
 FORMAT = 2
-#: Coupons, or issuance marks, that are converted in one round trip.
+#: Coupons whose ids are read in one round trip.
 PAGE = 500
 
 
@@ -101,10 +102,8 @@ class Migration:
         return count
 
     def _persist_marks(self, coupon_id: str) -> None:
-        keys, after = self._keys, "-"
-        while page := self._client.xrange(keys.issuances(coupon_id), after, "+", count=PAGE):
+        for page in pages(self._client, self._keys.issuances(coupon_id)):
             with self._client.pipeline(transaction=False) as writes:
                 for _, entry in page:
-                    writes.persist(keys.user(coupon_id, entry["userId"]))
+                    writes.persist(self._keys.user(coupon_id, entry["userId"]))
                 writes.execute()
-            after = f"({page[-1][0]}"

@@ -1,5 +1,6 @@
-"""The request stream as one consumer of the group sees it."""
+"""The request stream as one consumer of the group sees it, and what all streams have in common."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from redis import Redis
@@ -9,6 +10,8 @@ from coupon_service.keys import GROUP, Keys
 
 #: Milliseconds of silence after which a consumer that holds nothing is removed.
 REMOVE_AFTER_MS = 3_600_000
+#: Entries that are read in one round trip where all are gone through.
+PAGE = 500
 
 
 class Entry(NamedTuple):
@@ -84,3 +87,25 @@ class RequestStream:
             and consumer["pending"] == 0
             and consumer["idle"] >= REMOVE_AFTER_MS
         ]
+
+
+def pages(
+    client: Any, stream: str, start: str = "-", end: str = "+"
+) -> Iterator[list[tuple[str, dict[str, str]]]]:
+    """Yield the entries of any stream from one id to another, a page at a time."""
+    while page := client.xrange(stream, start, end, count=PAGE):
+        yield page
+        start = f"({page[-1][0]}"
+
+
+def parts(stream_id: str) -> tuple[int, int]:
+    """Milliseconds and sequence number of an id, for comparing.
+
+    Raises:
+        ValueError: it is none.
+    """
+    ms, _, sequence = stream_id.partition("-")
+    try:
+        return int(ms), int(sequence)
+    except ValueError:
+        raise ValueError(f"{stream_id!r} is not a stream id") from None

@@ -11,13 +11,11 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError, ResponseError
 
+from coupon_service.admin.lost_requests import listed, lost_requests
 from coupon_service.admin.scripts import AdminScripts
 from coupon_service.errors import is_corrupt_data
 from coupon_service.installation import Installation
-from coupon_service.keys import GROUP
-
-#: Records that are read in one round trip.
-PAGE = 500
+from coupon_service.stream import PAGE, pages, parts
 
 
 class Disagreement(NamedTuple):
@@ -141,34 +139,11 @@ class Reconciliation:
         return Counts(*map(_whole, Counts._fields, (*declared, *counters)))
 
     def _lost_requests(self, coupon_id: str, fix: bool) -> Iterator[Disagreement]:
-        """Find admitted requests whose entry is not on the stream, or was delivered and is pending
-        no more: no worker will read it. All is read at one instant, so nothing is moving."""
-        keys, cursor = self._keys, 0
-        while True:
-            cursor, pending = self._client.hscan(keys.pending(coupon_id), cursor, count=PAGE)
-            self._advance(len(pending))
-            marks = {user_id: mark.split(" ") for user_id, mark in pending.items()}
-            with self._client.pipeline(transaction=True) as reads:
-                reads.xinfo_groups(keys.requests)
-                for user_id, (_, *entry_id) in marks.items():
-                    entry = entry_id[0] if entry_id else "0-1"
-                    reads.hget(keys.pending(coupon_id), user_id)
-                    reads.xrange(keys.requests, entry, entry)
-                    reads.xpending_range(keys.requests, GROUP, entry, entry, 1)
-                groups, *found = reads.execute(raise_on_error=False)
-            delivered = _last_delivered(groups)
-            for row, (user_id, (request_id, *entry_id)) in enumerate(marks.items()):
-                mark, entries, held = found[3 * row:][:3]
-                ahead = bool(entry_id) and _parts(entry_id[0]) > delivered
-                readable = bool(_listed(entries)) and (ahead or bool(_listed(held)))
-                if mark == pending[user_id] and not readable:
-                    repaired = fix and self._scripts.requeue(coupon_id, user_id, mark)
-                    yield Disagreement(
-                        coupon_id,
-                        f"request {request_id} of {user_id!r} will be read by no worker", repaired,
-                    )
-            if cursor == 0:
-                return
+        lost = lost_requests(self._client, self._keys, coupon_id, self._advance)
+        for user_id, mark in lost:
+            repaired = fix and self._scripts.requeue(coupon_id, user_id, mark)
+            text = f"request {mark.split(' ')[0]} of {user_id!r} will be read by no worker"
+            yield Disagreement(coupon_id, text, repaired)
 
     def _issuances(self, coupon_id: str) -> Iterator[Disagreement]:
         """Count the marks that the issuances name, and look for the line of each in the log."""
@@ -185,8 +160,8 @@ class Reconciliation:
                 if str(mark).partition(" ")[2] != line_id:
                     continue  # cancelled meanwhile, or missed when the log is read
                 self._marks[coupon_id] += 1
-                self._logged[coupon_id] += _parts(line_id) <= self._trimmed
-                if _parts(line_id) > trimmed and not _is_line_of(lines, coupon_id, user_id):
+                self._logged[coupon_id] += parts(line_id) <= self._trimmed
+                if parts(line_id) > trimmed and not _is_line_of(lines, coupon_id, user_id):
                     yield Disagreement(
                         coupon_id, f"issuance mark of {user_id!r} has no line in the log"
                     )
@@ -214,7 +189,7 @@ class Reconciliation:
                 found = reads.execute(raise_on_error=False)
             for row, (_, coupon_id, user_id) in enumerate(marked):
                 entries, mark = found[2 * row:][:2]
-                named = any(entry.get("userId") == user_id for _, entry in _listed(entries))
+                named = any(entry.get("userId") == user_id for _, entry in listed(entries))
                 if mark is not None and str(mark) == marks[row] and not named:
                     self._marks[coupon_id] += 1
                     yield Disagreement(coupon_id, f"no issuance names the mark of {user_id!r}")
@@ -238,7 +213,7 @@ class Reconciliation:
             for row, (line_id, line) in enumerate(lines):
                 mark, named = found[2 * row:][:2]
                 coupon_id, user_id = user = line["couponId"], line.get("userId", "")
-                is_new = _parts(line_id) > started
+                is_new = parts(line_id) > started
                 if line["decision"] == "issued":
                     self._logged[coupon_id] += 1
                     self._issued_since[coupon_id] += is_new
@@ -259,21 +234,19 @@ class Reconciliation:
     def _is_of_this_life(self, coupon_id: str, line_id: str) -> bool:
         """Whether a line is of a coupon that is looked at, not of one that had its id before."""
         counts = self._before.get(coupon_id)
-        return counts is not None and _parts(line_id)[0] >= counts.registered_at
+        return counts is not None and parts(line_id)[0] >= counts.registered_at
 
     def _trimmed_up_to(self) -> tuple[int, ...]:
-        return _parts(self._client.get(self._keys.trimmed) or "0-0")
+        return parts(self._client.get(self._keys.trimmed) or "0-0")
 
     def _last_line(self) -> tuple[int, ...]:
         newest = self._client.xrevrange(self._keys.log, count=1)
-        return _parts(newest[0][0]) if newest else (0, 0)
+        return parts(newest[0][0]) if newest else (0, 0)
 
     def _pages(self, stream: str) -> Iterator[list[tuple[str, dict[str, str]]]]:
-        after = "-"
-        while page := self._client.xrange(stream, after, "+", count=PAGE):
+        for page in pages(self._client, stream):
             self._advance(len(page))
             yield page
-            after = f"({page[-1][0]}"
 
 
 def _whole(name: str, value: str | int | None) -> int:
@@ -285,35 +258,11 @@ def _whole(name: str, value: str | int | None) -> int:
         raise ValueError(f"{name} is {value!r}") from None
 
 
-def _parts(stream_id: str) -> tuple[int, ...]:
-    """Milliseconds and sequence number of an id, for comparing."""
-    try:
-        return tuple(map(int, stream_id.split("-")))
-    except ValueError:
-        raise ValueError(f"{stream_id!r} is not a stream id") from None
-
-
-def _last_delivered(groups: Any) -> tuple[int, ...]:
-    """The id up to which the workers have been given entries, from the reply to XINFO GROUPS."""
-    if isinstance(groups, RedisError):
-        if is_corrupt_data(groups):
-            raise groups
-        groups = []  # there is no stream
-    return next(
-        (_parts(group["last-delivered-id"]) for group in groups if group["name"] == GROUP), (0, 0)
-    )
-
-
-def _listed(reply: Any) -> list[Any]:
-    """The entries in a reply, none where the server has refused the command."""
-    return reply if isinstance(reply, list) else []
-
-
 def _is_line_of(reply: Any, coupon_id: str, user_id: str) -> bool:
     """Whether a look-up in the log has found the user's line."""
     return any(
         line.get("couponId") == coupon_id and line.get("userId") == user_id
-        for _, line in _listed(reply)
+        for _, line in listed(reply)
     )
 
 

@@ -20,10 +20,11 @@ from coupon_service.ledger.accept import accept as accept_loss
 from coupon_service.ledger.accept import lost_lines
 from coupon_service.ledger.copier import Copier
 from coupon_service.ledger.errors import GoneBack, SinkError
-from coupon_service.ledger.line import parts, to_json
+from coupon_service.ledger.line import to_json
 from coupon_service.ledger.sinks import Sink, open_sinks
 from coupon_service.ledger.status import forget as forget_sink
 from coupon_service.ledger.status import statuses
+from coupon_service.stream import parts
 
 #: Seconds that `verify` waits for the copiers to copy what was logged meanwhile.
 PATIENCE = 10.0

@@ -5,8 +5,9 @@ from typing import Any
 from coupon_service.installation import Installation
 from coupon_service.ledger.copier import BATCH, group_of
 from coupon_service.ledger.errors import SinkError
-from coupon_service.ledger.line import GONE_BACK, Line, from_log, parts
+from coupon_service.ledger.line import GONE_BACK, Line, from_log
 from coupon_service.ledger.sinks import Sink
+from coupon_service.stream import parts
 
 
 def lost_lines(installation: Installation, sink: Sink) -> list[Line]:

@@ -15,8 +15,9 @@ from redis.exceptions import RedisError
 
 from coupon_service.installation import Installation
 from coupon_service.ledger.errors import Busy, GoneBack, SinkError
-from coupon_service.ledger.line import Line, from_log, parts
+from coupon_service.ledger.line import Line, from_log
 from coupon_service.ledger.sinks import Sink
+from coupon_service.stream import parts
 
 #: Lines that are copied in one step.
 BATCH = 1000

@@ -8,7 +8,8 @@ from itertools import groupby, islice
 from pathlib import Path
 
 from coupon_service.ledger.errors import Busy, SinkError
-from coupon_service.ledger.line import Line, from_json, parts, to_json
+from coupon_service.ledger.line import Line, from_json, to_json
+from coupon_service.stream import parts
 
 #: Bytes that are read at a time from the end of a file, to find its last line.
 BLOCK = 1 << 16

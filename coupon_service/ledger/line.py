@@ -88,12 +88,6 @@ def from_json(text: str) -> Line:
                 *map(found.__getitem__, (*_TEXTS, *_NUMBERS)), *instants)
 
 
-def parts(log_id: str) -> tuple[int, int]:
-    """Milliseconds and sequence number of an id, for comparing."""
-    ms, _, sequence = log_id.partition("-")
-    return int(ms), int(sequence)
-
-
 def _readable(text: str | None) -> str | None:
     """The text as any sink can store it: no lone surrogates, no NUL, and not too long for an
     index; ids are shorter."""

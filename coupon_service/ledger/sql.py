@@ -31,7 +31,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from coupon_service.ledger.errors import SinkError
-from coupon_service.ledger.line import GONE_BACK, Line, parts
+from coupon_service.ledger.line import GONE_BACK, Line
+from coupon_service.stream import parts
 
 T = TypeVar("T")
 

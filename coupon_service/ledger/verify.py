@@ -16,9 +16,10 @@ from coupon_service.admin.coupon_list import CouponList
 from coupon_service.errors import is_corrupt_data
 from coupon_service.installation import Installation
 from coupon_service.keys import COUPON_ID
-from coupon_service.ledger.line import GONE_BACK, from_log, parts
+from coupon_service.ledger.line import GONE_BACK, from_log
 from coupon_service.ledger.sinks import Sink
 from coupon_service.ledger.sql import SqlSink
+from coupon_service.stream import pages, parts
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ def _lines(installation: Installation, sink: SqlSink) -> Iterator[str]:
     trimmed, end = client.get(keys.trimmed) or "0-0", _end(sink, partition)
     redis = (
         from_log(partition, *entry)
-        for page in _pages(client, keys.log, f"({trimmed}", end) for entry in page
+        for page in pages(client, keys.log, f"({trimmed}", end) for entry in page
     )
     ledger = (line for page in sink.pages(partition, trimmed, PAGE) for line in page)
     lost: list[str] = []
@@ -116,7 +117,7 @@ def _coupon(
     end = _end(sink, partition)
     ours = (
         (log_id, entry.get("userId", ""))
-        for page in _pages(client, keys.issuances(coupon_id), begin, end) for log_id, entry in page
+        for page in pages(client, keys.issuances(coupon_id), begin, end) for log_id, entry in page
     ) if quantity else iter(())
     theirs = (
         each for each in sink.holders(partition, coupon_id, lost) if parts(each[0]) >= life
@@ -145,14 +146,6 @@ def _noted_ids(partition: int, sink: SqlSink) -> Iterator[str]:
     while page := sink.coupon_ids(partition, after, PAGE):
         yield from page
         after = page[-1]
-
-
-def _pages(
-    client: Any, stream: str, start: str, end: str
-) -> Iterator[list[tuple[str, dict[str, str]]]]:
-    while page := client.xrange(stream, start, end, count=PAGE):
-        yield page
-        start = f"({page[-1][0]}"
 
 
 def _paired(

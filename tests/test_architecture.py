@@ -32,7 +32,7 @@ LAYERS = [
         "admin.monitoring", "admin.coupon_totals", "admin.decision_times", "ledger.file",
         "ledger.sql",
     },
-    {"ledger.sinks"},
+    {"ledger.sinks", "ledger.queries"},
     {"ledger.copier"},
     {"ledger.status", "ledger.accept", "ledger.verify"},
     {"web.user_tokens", "web.api_docs"},

@@ -1,9 +1,10 @@
 """A ledger in a table, by way of SQLAlchemy Core: SQLite or PostgreSQL."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import (
     URL,
@@ -18,12 +19,9 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
-    cast,
     create_engine,
     event,
     inspect,
-    literal,
-    not_,
     select,
     tuple_,
 )
@@ -31,10 +29,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from coupon_service.ledger.errors import SinkError
-from coupon_service.ledger.line import GONE_BACK, Line
+from coupon_service.ledger.line import Line
 from coupon_service.stream import parts
-
-T = TypeVar("T")
 
 #: Rows that are fetched at a time.
 FETCHED = 1000
@@ -62,6 +58,7 @@ table = Table(
     # By the primary key too, so that the lines of a user come in their order.
     Index("ledger_coupon_user", "coupon_id", "user_id", "log_ms", "log_seq"),
 )
+MS, SEQ = table.c.log_ms, table.c.log_seq
 _INSTANTS = ("opens_at", "closes_at", "expires_at")
 # Rows go to the drivers as they are, because SQLAlchemy would spend as much on the values of each
 # as the database does. COPY, which PostgreSQL has for many rows, knows no ON CONFLICT.
@@ -102,7 +99,7 @@ class SqlSink:
 
     def open(self, partition: int) -> None:
         """Make the table if it is missing."""
-        def create() -> None:
+        with self._failing():
             try:
                 table.metadata.create_all(self._engine)
             except DBAPIError:
@@ -110,30 +107,24 @@ class SqlSink:
                 if not inspect(self._engine).has_table(table.name):
                     raise
 
-        self._unless_it_fails(create)
-
     def last(self, partition: int) -> Line | None:
         """Return the last line of a partition, if there is one."""
-        query = select(table).where(table.c.partition == partition)
-        rows = list(self._rows(query.order_by(_MS.desc(), _SEQ.desc()).limit(1)))
-        return _line(rows[0]) if rows else None
+        row = self.newest(table.c.partition == partition)
+        return _line(row) if row else None
 
     def append(self, partition: int, lines: list[Line]) -> None:
         """Write lines, but for those that are there; committed when this returns."""
-        def write() -> None:
+        with self._failing(), self._engine.begin() as connection:
             rows = [self.row(line) for line in lines]
-            with self._engine.begin() as connection:
-                if not self._is_postgres:
-                    connection.exec_driver_sql(_INSERT, rows)
-                    return
-                cursor: Any = connection.connection.cursor()
-                cursor.execute(_CREATE_INCOMING)
-                with cursor.copy(_COPY) as incoming:
-                    for row in rows:
-                        incoming.write_row(row)
-                cursor.execute(_INSERT_INCOMING)
-
-        self._unless_it_fails(write)
+            if not self._is_postgres:
+                connection.exec_driver_sql(_INSERT, rows)
+                return
+            cursor: Any = connection.connection.cursor()
+            cursor.execute(_CREATE_INCOMING)
+            with cursor.copy(_COPY) as incoming:
+                for row in rows:
+                    incoming.write_row(row)
+            cursor.execute(_INSERT_INCOMING)
 
     def row(self, line: Line) -> tuple[Any, ...]:
         """Return the values of a row, in the order of the columns, which is that of `Line`."""
@@ -150,94 +141,32 @@ class SqlSink:
             after = page[-1].log_id
 
     def _page(self, partition: int, after: str, size: int) -> list[Line]:
-        query = select(table).where(table.c.partition == partition, _ID > tuple_(*parts(after)))
-        return [_line(row) for row in self._rows(query.order_by(_MS, _SEQ).limit(size))]
-
-    def coupon_ids(self, partition: int, after: str, size: int) -> list[str]:
-        """List up to `size` couponIds of the lines of a partition past `after`, in order."""
-        query = select(table.c.coupon_id).where(
-            table.c.partition == partition, table.c.coupon_id > after
-        ).distinct().order_by(table.c.coupon_id).limit(size)
-        return [row.coupon_id for row in self._rows(query)]
-
-    def lost_ranges(self, partition: int) -> list[Any]:
-        """Return, of each loss that was accepted, the id before the lines and that of the last."""
-        markers = select(table).where(
-            table.c.partition == partition, table.c.decision == GONE_BACK
-        )
-        return [(parts(row.entry_id), (row.log_ms, row.log_seq)) for row in self._rows(markers)]
-
-    def quantity(self, partition: int, coupon_id: str, lost: list[Any]) -> int | None:
-        """Return the quantity of a coupon as it was registered or changed last; None if the
-        ledger does not have it, or the coupon was deleted since."""
         query = select(table).where(
-            *_of(table, partition, coupon_id, lost),
-            table.c.decision.in_(("registered", "changed", "deleted")),
-        ).order_by(_MS.desc(), _SEQ.desc()).limit(1)
-        row = next(iter(self._rows(query)), None)
-        return row.quantity if row else None
-
-    def holders(
-        self, partition: int, coupon_id: str, lost: list[Any]
-    ) -> Iterator[tuple[str, str]]:
-        """Yield log id and userId of each issuance that was not cancelled, of a coupon that was not
-        deleted since, in order."""
-        its = _of(table, partition, coupon_id, lost)
-        cancelled = table.alias("cancelled")
-        query = select(table.c.log_ms, table.c.log_seq, table.c.user_id).where(
-            *its,
-            table.c.decision == "issued",
-            _ID > tuple_(*parts(self._deleted(its))),
-            ~select(literal(1)).where(
-                *_of(cancelled, partition, coupon_id, lost),
-                cancelled.c.user_id == table.c.user_id,
-                cancelled.c.decision == "cancelled",
-                cancelled.c.entry_id == cast(_MS, Text) + "-" + cast(_SEQ, Text),
-            ).exists(),
-        ).order_by(_MS, _SEQ)
-        for row in self._rows(query):
-            yield f"{row.log_ms}-{row.log_seq}", row.user_id
+            table.c.partition == partition, tuple_(MS, SEQ) > tuple_(*parts(after))
+        ).order_by(MS, SEQ).limit(size)
+        return [_line(row) for row in self.rows(query)]
 
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
 
-    def _deleted(self, its: list[ColumnElement[bool]]) -> str:
-        query = select(table).where(*its, table.c.decision == "deleted")
-        rows = list(self._rows(query.order_by(_MS.desc(), _SEQ.desc()).limit(1)))
-        return f"{rows[0].log_ms}-{rows[0].log_seq}" if rows else "0-0"
+    def newest(self, *conditions: ColumnElement[bool]) -> Row[Any] | None:
+        """Return the newest row that meets all conditions, if there is one."""
+        query = select(table).where(*conditions).order_by(MS.desc(), SEQ.desc()).limit(1)
+        return next(iter(list(self.rows(query))), None)
 
-    def _rows(self, query: Any) -> Iterator[Row[Any]]:
-        def first() -> Any:
-            connection = self._engine.connect()
-            return connection, connection.execution_options(yield_per=FETCHED).execute(query)
+    def rows(self, query: Any) -> Iterator[Row[Any]]:
+        """Yield the rows of a query, fetched a page at a time."""
+        with self._failing(), self._engine.connect() as connection:
+            yield from connection.execution_options(yield_per=FETCHED).execute(query)
 
-        connection, result = self._unless_it_fails(first)
-        with connection:
-            while page := self._unless_it_fails(lambda: result.fetchmany(FETCHED)):
-                yield from page
-
-    def _unless_it_fails(self, call: Callable[[], T]) -> T:
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
         try:
-            return call()
+            yield
         except (SQLAlchemyError, OverflowError, self._driver_error) as error:
             text = str(getattr(error, "orig", None) or error).partition("\n")[0]
             raise SinkError(f"{self.name}: {text}") from error
-
-
-_MS, _SEQ = table.c.log_ms, table.c.log_seq
-_ID: Any = tuple_(_MS, _SEQ)
-
-
-def _of(
-    lines: Any, partition: int, coupon_id: str, lost: list[Any]
-) -> list[ColumnElement[bool]]:
-    """The conditions of the lines of a coupon, without those that Redis has lost."""
-    log_id: Any = tuple_(lines.c.log_ms, lines.c.log_seq)
-    return [
-        lines.c.partition == partition, lines.c.coupon_id == coupon_id,
-        *(not_((log_id > tuple_(*after)) & (log_id <= tuple_(*last))) for after, last in lost),
-    ]
 
 
 def _let_others_read(connection: Any, _record: Any) -> None:

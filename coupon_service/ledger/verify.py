@@ -17,6 +17,7 @@ from coupon_service.errors import is_corrupt_data
 from coupon_service.installation import Installation
 from coupon_service.keys import COUPON_ID
 from coupon_service.ledger.line import GONE_BACK, from_log
+from coupon_service.ledger.queries import Queries
 from coupon_service.ledger.sinks import Sink
 from coupon_service.ledger.sql import SqlSink
 from coupon_service.stream import pages, parts
@@ -28,11 +29,12 @@ PAGE = 1000
 
 
 @contextmanager
-def queryable(sink: Sink, partitions: Iterable[int]) -> Iterator[tuple[SqlSink, list[str]]]:
-    """Give the sink itself if it is a table, else a table of its lines in a temporary file; and a
-    line of text for each that is not in its order, which a table does not show."""
+def queryable(sink: Sink, partitions: Iterable[int]) -> Iterator[tuple[Queries, list[str]]]:
+    """Give what can be asked of the sink if it is a table, else of a table of its lines in a
+    temporary file; and a line of text for each that is not in its order, which a table does not
+    show."""
     if isinstance(sink, SqlSink):
-        yield sink, []
+        yield Queries(sink), []
         return
     disorder: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -46,11 +48,11 @@ def queryable(sink: Sink, partitions: Iterable[int]) -> Iterator[tuple[SqlSink, 
                     if parts(line.log_id) <= parts(before):
                         disorder.append(f"line {line.log_id} comes after {before}")
                     before = line.log_id
-        yield copy, disorder
+        yield Queries(copy), disorder
         copy.close()
 
 
-def differences(installation: Installation, sink: SqlSink) -> Iterator[str]:
+def differences(installation: Installation, sink: Queries) -> Iterator[str]:
     """Yield a line of text for each difference, of what the sink has copied so far.
 
     While the service runs, what it does between two reads is a difference too: what is one still
@@ -71,7 +73,7 @@ def differences(installation: Installation, sink: SqlSink) -> Iterator[str]:
             yield f"{coupon_id}: corrupt data: {error}"
 
 
-def _lines(installation: Installation, sink: SqlSink) -> Iterator[str]:
+def _lines(installation: Installation, sink: Queries) -> Iterator[str]:
     """Compare the lines that Redis has not trimmed and the sink has copied."""
     client: Any = installation.client
     keys, partition = installation.keys, installation.partition
@@ -97,7 +99,7 @@ def _lines(installation: Installation, sink: SqlSink) -> Iterator[str]:
 
 
 def _coupon(
-    installation: Installation, sink: SqlSink, coupon_id: str, lost: list[Any]
+    installation: Installation, sink: Queries, coupon_id: str, lost: list[Any]
 ) -> Iterator[str]:
     client: Any = installation.client
     keys, partition = installation.keys, installation.partition
@@ -129,19 +131,19 @@ def _coupon(
             yield f"{user_id!r} holds it in {place} alone, by line {log_id}"
 
 
-def _coupon_ids(installation: Installation, sink: SqlSink) -> Iterator[str]:
+def _coupon_ids(installation: Installation, sink: Queries) -> Iterator[str]:
     redis = (each for page in CouponList(installation).id_pages() for each in page)
     for coupon_id, _ in groupby(merge(redis, _noted_ids(installation.partition, sink))):
         if re.fullmatch(COUPON_ID, coupon_id):  # else it is a line that others wrote
             yield coupon_id
 
 
-def _end(sink: SqlSink, partition: int) -> str:
+def _end(sink: Queries, partition: int) -> str:
     last = sink.last(partition)
     return last.log_id if last else "0-0"
 
 
-def _noted_ids(partition: int, sink: SqlSink) -> Iterator[str]:
+def _noted_ids(partition: int, sink: Queries) -> Iterator[str]:
     after = ""
     while page := sink.coupon_ids(partition, after, PAGE):
         yield from page

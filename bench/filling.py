@@ -8,7 +8,7 @@ from pathlib import Path
 from redis import Redis
 
 from bench.peers import PLENTY
-from coupon_service.cli.up import find_server
+from coupon_service.cli.local_server import find_server
 from coupon_service.config import Config
 from coupon_service.connection import connect
 from coupon_service.scripts import Registration, Request

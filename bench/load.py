@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.peers import COUPON, Peer
-from coupon_service.cli.up import HOST
+from coupon_service.cli.local_server import HOST
 
 #: Users whose status is polled, as in load.lua.
 POLLED = 1000

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 from redis import Redis
 
-from coupon_service.cli.up import HOST
+from coupon_service.cli.local_server import HOST
 from coupon_service.scripts import Registration, Request, source
 from tests.processes import Process, Server, free_port, listens, wait_until
 from tests.state import KEYS, assert_consistent, scripts_on

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.literal_worker import STREAM
 from bench.peers import COUPON, PROCESSES, PYTHON, WORKER, Peer, gunicorn
-from coupon_service.cli.up import HOST
+from coupon_service.cli.local_server import HOST
 from tests.processes import ROOT
 from tests.state import KEYS
 

@@ -8,7 +8,7 @@ from bench.peers import COUPON, WORKER, Peer, gunicorn, running
 from bench.report import Section, table
 from bench.scale import Scale
 from bench.turns import compared, head, in_turn, per_second, rows, warm
-from coupon_service.cli.up import HOST
+from coupon_service.cli.local_server import HOST
 from coupon_service.config import Config
 from coupon_service.installation import Partitions
 from coupon_service.scripts import Registration, Request

@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from coupon_service.cli.up import HOST, find_server, server_command
+from coupon_service.cli.local_server import HOST, find_server, server_command
 
 ROOT = Path(__file__).parent.parent
 

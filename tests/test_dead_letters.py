@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from coupon_service.admin.dead_letters import DeadLetters
 from coupon_service.admin.scripts import AdminScripts
 from coupon_service.cli.coupons import coupons as command
-from coupon_service.scripts import Registration
+from coupon_service.scripts import Registration, Request
 from coupon_service.web.app import create_app
 from tests.state import (
     KEYS,
@@ -127,11 +127,14 @@ def test_scripts_that_run_twice_change_nothing_the_second_time(client, dead):
     client.set(KEYS.stock("A"), 5)
     scripts = AdminScripts(installation_on(client).scripts)
     [(first, entry), (second, other), _] = client.xrange(KEYS.dead)
-    assert scripts.retry(first, "A", "u0", "r0", entry["entryId"])[0] == "retried"
-    assert scripts.discard(second, "A", "u1", "r1", other["entryId"]) == ["discarded", 1]
+    retried, discarded = (
+        Request("A", "u0", "r0", entry["entryId"]), Request("A", "u1", "r1", other["entryId"])
+    )
+    assert scripts.retry(first, retried)[0] == "retried"
+    assert scripts.discard(second, discarded) == ["discarded", 1]
     before = everything(client)
-    assert scripts.retry(first, "A", "u0", "r0", entry["entryId"]) == ["unknown_dead_letter"]
-    assert scripts.discard(second, "A", "u1", "r1", other["entryId"]) == ["unknown_dead_letter"]
+    assert scripts.retry(first, retried) == ["unknown_dead_letter"]
+    assert scripts.discard(second, discarded) == ["unknown_dead_letter"]
     assert everything(client) == before
 
 

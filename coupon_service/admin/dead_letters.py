@@ -4,11 +4,13 @@ A dead letter is named `<partition>:<id>`, because two partitions can make the s
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from coupon_service.admin.scripts import AdminScripts
 from coupon_service.errors import NotPending, UnknownDeadLetter, corrupt_data_of
 from coupon_service.installation import Installation, Partitions
+from coupon_service.scripts import Request
 from coupon_service.snapshot import instant, stream_ms
 
 #: What a name is to match in full.
@@ -61,11 +63,7 @@ class DeadLetters:
             NotPending: its request was decided or withdrawn, was never admitted, or its coupon is
                 not registered any more.
         """
-        installation, dead_id, request = self._read(name)
-        with corrupt_data_of("this dead letter"), installation.bulkhead:
-            status, *details = AdminScripts(installation.scripts).retry(dead_id, *request)
-        if status == "unknown_dead_letter":
-            raise _unknown(name)
+        status, *details = self._call(AdminScripts.retry, name)
         if status != "retried":
             raise NotPending(f"the request of {name} is pending no more")
         return {"deadLetter": name, "entryId": details[0]}
@@ -79,33 +77,33 @@ class DeadLetters:
         Raises:
             UnknownDeadLetter: there is none of this name.
         """
-        installation, dead_id, request = self._read(name)
-        with corrupt_data_of("this dead letter"), installation.bulkhead:
-            status, *details = AdminScripts(installation.scripts).discard(dead_id, *request)
-        if status == "unknown_dead_letter":
-            raise _unknown(name)
-        return {"deadLetter": name, "placeReturned": bool(details[0])}
+        _, returned = self._call(AdminScripts.discard, name)
+        return {"deadLetter": name, "placeReturned": bool(returned)}
 
-    def _read(self, name: str) -> tuple[Installation, str, tuple[str, str, str, str]]:
-        """The installation, the id, and couponId, userId, requestId and entry id; each empty that
-        the entry did not have."""
+    def _call(
+        self, script: Callable[[AdminScripts, str, Request], list[Any]], name: str
+    ) -> list[Any]:
         number, _, dead_id = name.partition(":")
-        installation = next(
-            (each for each in self._partitions if each.partition == int(number)), None
-        )
-        if installation is None:
+        for installation in self._partitions:
+            if installation.partition == int(number):
+                break
+        else:
             raise _unknown(name)
+        client: Any = installation.client
         with corrupt_data_of("this dead letter"), installation.bulkhead:
-            client: Any = installation.client
             entries = client.xrange(installation.keys.dead, dead_id, dead_id)
             if not entries:
                 raise _unknown(name)
             shown = _shown(int(number), *entries[0])
-        fields = shown["fields"]
         coupon_id, user_id, request_id = (
-            str(fields.get(key, "")) for key in ("couponId", "userId", "requestId")
+            str(shown["fields"].get(key, "")) for key in ("couponId", "userId", "requestId")
         )
-        return installation, dead_id, (coupon_id, user_id, request_id, shown["entryId"])
+        request = Request(coupon_id, user_id, request_id, shown["entryId"])
+        with corrupt_data_of("this dead letter"), installation.bulkhead:
+            reply = script(AdminScripts(installation.scripts), dead_id, request)
+        if reply == ["unknown_dead_letter"]:
+            raise _unknown(name)
+        return reply
 
 
 def _shown(partition: int, dead_id: str, entry: dict[str, str]) -> dict[str, Any]:

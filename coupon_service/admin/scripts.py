@@ -3,14 +3,14 @@
 from typing import Any
 
 from coupon_service.keys import GROUP
-from coupon_service.scripts import Scripts
+from coupon_service.scripts import Request, Scripts
 
 
 class AdminScripts:
     """Every method raises `redis.exceptions.RedisError`, as those of `Scripts` do."""
 
     def __init__(self, scripts: Scripts) -> None:
-        self._scripts = scripts
+        self._scripts, self._keys = scripts, scripts.keys
 
     def close(self, coupon_id: str) -> list[str]:
         """Close a coupon now.
@@ -18,10 +18,9 @@ class AdminScripts:
         Returns:
             [closed, closesAt (ms)] or [unknown_coupon].
         """
-        keys = self._scripts.keys
-        reply: list[str] = self._scripts.call(
-            "close", [keys.coupon(coupon_id), keys.log], [coupon_id]
-        )
+        keys = self._keys
+        names = [keys.coupon(coupon_id), keys.log]
+        reply: list[str] = self._scripts.call("close", names, [coupon_id])
         return reply
 
     def cancel(self, coupon_id: str, user_id: str, request_id: str) -> list[str]:
@@ -33,7 +32,7 @@ class AdminScripts:
         Returns:
             [cancelled, pending or issued, request id], [not_requested] or [unknown_coupon].
         """
-        keys = self._scripts.keys
+        keys = self._keys
         reply: list[str] = self._scripts.call("cancel", [
             keys.stock(coupon_id),
             keys.user(coupon_id, user_id),
@@ -53,7 +52,7 @@ class AdminScripts:
         Returns:
             [deleted, number that was issued, number that was pending] or [unknown_coupon].
         """
-        keys = self._scripts.keys
+        keys = self._keys
         reply: list[Any] = self._scripts.call("delete", [
             keys.coupon(coupon_id),
             keys.pending(coupon_id),
@@ -73,46 +72,35 @@ class AdminScripts:
         Returns:
             False if the request was decided meanwhile.
         """
-        keys = self._scripts.keys
+        keys = self._keys
         names = [keys.coupon(coupon_id), keys.pending(coupon_id), keys.requests]
         return bool(self._scripts.call("requeue", names, [coupon_id, user_id, mark, GROUP]))
 
-    def retry(
-        self, dead_id: str, coupon_id: str, user_id: str, request_id: str, entry_id: str
-    ) -> list[str]:
-        """Put the request of a dead letter on the stream again.
-
-        Args:
-            entry_id: the id of the entry that became the dead letter, which its mark names.
+    def retry(self, dead_id: str, request: Request) -> list[str]:
+        """Put the request of a dead letter, which names the entry that became it, on the stream
+        again.
 
         Returns:
             [retried, id of the new entry], [unknown_dead_letter], [unknown_coupon] or
             [not_pending].
         """
-        keys = self._scripts.keys
+        keys, coupon_id = self._keys, request.coupon_id
         names = [keys.dead, keys.requests, keys.coupon(coupon_id), keys.pending(coupon_id)]
-        reply: list[str] = self._scripts.call(
-            "retry", names, [dead_id, coupon_id, user_id, request_id, entry_id]
-        )
+        reply: list[str] = self._scripts.call("retry", names, [dead_id, *request])
         return reply
 
-    def discard(
-        self, dead_id: str, coupon_id: str, user_id: str, request_id: str, entry_id: str
-    ) -> list[Any]:
+    def discard(self, dead_id: str, request: Request) -> list[Any]:
         """Discard a dead letter, and refuse its request if that is pending.
-
-        Args:
-            entry_id: as for `retry`.
 
         Returns:
             [discarded, 1 if a place has returned], or [unknown_dead_letter].
         """
-        keys = self._scripts.keys
+        keys, coupon_id = self._keys, request.coupon_id
         reply: list[Any] = self._scripts.call("discard", [
             keys.dead,
             keys.coupon(coupon_id),
             keys.requested(coupon_id),
             keys.pending(coupon_id),
             keys.log,
-        ], [dead_id, coupon_id, user_id, request_id, entry_id])
+        ], [dead_id, *request])
         return reply

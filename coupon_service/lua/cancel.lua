@@ -37,8 +37,7 @@ redis.call('XLEN', issuances)
 redis.call('XLEN', requests) -- each raises if it is not a stream
 check_log(log)
 
--- DEL or HDEL is the first write because a server that is out of memory still allows it, and what
--- follows it.
+-- DEL or HDEL is the first write: a server out of memory still allows it, and what follows it.
 if mark then
   redis.call('DEL', user)
   redis.call('INCR', stock)

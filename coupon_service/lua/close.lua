@@ -15,8 +15,7 @@ local now, opens_at = now_ms(), whole(stored[3], 'opensAt')
 local closes_at = math.min(now, whole(stored[4] or stored[5], 'closesAt') or now)
 check_log(log)
 
--- HDEL is the first write because a server that is out of memory still allows it, and what
--- follows it.
+-- HDEL is the first write: a server out of memory still allows it, and what follows it.
 redis.call('HDEL', coupon, 'closesAt')
 redis.call('HSET', coupon, 'closesAt', text(closes_at))
 if opens_at and opens_at >= closes_at then

@@ -24,8 +24,7 @@ if waiting and not whole(redis.call('GET', requested), 'requested') then
 end
 check_log(log)
 
--- XDEL is the first write because a server that is out of memory still allows it, and what
--- follows it.
+-- XDEL is the first write: a server out of memory still allows it, and what follows it.
 redis.call('XDEL', dead, dead_id)
 if not waiting then
   return {'discarded', 0}

@@ -91,8 +91,8 @@ for row, user_id in ipairs(users) do
   end
 end
 
--- XACK is the first write because a server that is out of memory still allows it, and what
--- follows it: admitted requests are decided even then.
+-- XACK is the first write: a server out of memory still allows it, and what follows it, so that
+-- admitted requests are decided even then.
 redis.call('XACK', requests, group, unpack(entry_ids))
 redis.call('XDEL', requests, unpack(entry_ids))
 for _, line in ipairs(lines) do

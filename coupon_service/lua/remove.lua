@@ -47,8 +47,7 @@ end
 local counts = {redis.call('HLEN', pending), redis.call('XLEN', issuances)} -- or raise
 check_log(log)
 
--- ZREM is the first write because a server that is out of memory still allows it, and what
--- follows it.
+-- ZREM is the first write: a server out of memory still allows it, and what follows it.
 redis.call('ZREM', coupons, coupon_id)
 if redis.call('HSETNX', coupon, 'deletedAt', text(now)) == 1 then
   redis.call('XADD', log, '*', 'couponId', coupon_id, 'decision', 'deleted', 'issued', counts[2],

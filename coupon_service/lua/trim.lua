@@ -30,8 +30,7 @@ if surplus == 0 then
   return 0
 end
 
--- XTRIM is the first write because a server that is out of memory still allows it, and what
--- follows it.
+-- XTRIM is the first write: a server out of memory still allows it, and what follows it.
 redis.call('XTRIM', log, 'MINID', lines[surplus + 1][1])
 redis.call('SET', trimmed, lines[surplus][1])
 return surplus

@@ -25,13 +25,7 @@ from coupon_service.errors import (
 from coupon_service.keys import Keys
 from coupon_service.poll_after import PollAfter
 from coupon_service.scripts import Registration, Request
-from coupon_service.snapshot import (
-    instant,
-    milliseconds,
-    queue_reads,
-    snapshot,
-    stream_ms,
-)
+from coupon_service.snapshot import instant, milliseconds, queue_reads, snapshot, stream_ms
 
 #: Seconds after which a coupon whose id is being removed may be registered again.
 REMOVED_AFTER = 1
@@ -48,12 +42,9 @@ class Coupons:
         self, client: Redis, keys: Keys, scripts: CouponScripts, bulkhead: Bulkhead,
         admissions: Batches, polls: Batches,
     ) -> None:
-        self._client = client
-        self._keys = keys
-        self._scripts = scripts
+        self._client, self._keys, self._scripts = client, keys, scripts
         self._bulkhead = bulkhead
-        self._admissions = admissions
-        self._polls = polls
+        self._admissions, self._polls = admissions, polls
         self._poll_after = PollAfter()
 
     def register(
@@ -104,10 +95,7 @@ class Coupons:
             if status != "accepted":
                 raise _refusal(coupon_id, status, details)
         return {
-            "couponId": coupon_id,
-            "userId": user_id,
-            "requestId": request_id,
-            "status": "pending",
+            "couponId": coupon_id, "userId": user_id, "requestId": request_id, "status": "pending",
             "pollAfterMs": self._poll_after.ms,
         }
 
@@ -171,10 +159,9 @@ def _refusal(coupon_id: str, status: str, details: list[str]) -> Exception:
         return unknown(coupon_id)
     if status == "not_open":
         opens_at, wait_ms = details
+        seconds = math.ceil(int(wait_ms) / 1000)
         return NotOpen(
-            f"{coupon_id} cannot be requested yet",
-            math.ceil(int(wait_ms) / 1000),
-            opensAt=instant(opens_at),
+            f"{coupon_id} cannot be requested yet", seconds, opensAt=instant(opens_at)
         )
     if status == "closed":
         return Closed(f"{coupon_id} cannot be requested any more")
@@ -182,8 +169,7 @@ def _refusal(coupon_id: str, status: str, details: list[str]) -> Exception:
         return SoldOut(f"every coupon of {coupon_id} is taken")
     state, holder = details
     return Duplicate(
-        f"this user's request for {coupon_id} is {state} already",
-        requestStatus=state,
+        f"this user's request for {coupon_id} is {state} already", requestStatus=state,
         requestId=holder,
     )
 

@@ -95,11 +95,10 @@ class DeadLetters:
             if not entries:
                 raise _unknown(name)
             shown = _shown(int(number), *entries[0])
-        coupon_id, user_id, request_id = (
-            str(shown["fields"].get(key, "")) for key in ("couponId", "userId", "requestId")
-        )
-        request = Request(coupon_id, user_id, request_id, shown["entryId"])
-        with corrupt_data_of("this dead letter"), installation.bulkhead:
+            coupon_id, user_id, request_id = (
+                str(shown["fields"].get(key, "")) for key in ("couponId", "userId", "requestId")
+            )
+            request = Request(coupon_id, user_id, request_id, shown["entryId"])
             reply = script(AdminScripts(installation.scripts), dead_id, request)
         if reply == ["unknown_dead_letter"]:
             raise _unknown(name)

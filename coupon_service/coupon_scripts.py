@@ -43,8 +43,7 @@ class CouponScripts:
             for name in WINDOW:
                 instant = window.get(name, "")
                 values.append("none" if instant is None else instant)
-        reply: list[Any] = self._scripts.call("register", names, values)
-        return reply
+        return list(self._scripts.call("register", names, values))
 
     def admit(self, requests: Sequence[Request]) -> list[list[str] | RedisError]:
         """Take a place for each request and put it on the stream.

@@ -20,8 +20,7 @@ class AdminScripts:
         """
         keys = self._keys
         names = [keys.coupon(coupon_id), keys.log]
-        reply: list[str] = self._scripts.call("close", names, [coupon_id])
-        return reply
+        return list(self._scripts.call("close", names, [coupon_id]))
 
     def cancel(self, coupon_id: str, user_id: str, request_id: str) -> list[str]:
         """Cancel a user's issuance, or withdraw the pending request.
@@ -33,7 +32,7 @@ class AdminScripts:
             [cancelled, pending or issued, request id], [not_requested] or [unknown_coupon].
         """
         keys = self._keys
-        reply: list[str] = self._scripts.call("cancel", [
+        return list(self._scripts.call("cancel", [
             keys.stock(coupon_id),
             keys.user(coupon_id, user_id),
             keys.requested(coupon_id),
@@ -43,8 +42,7 @@ class AdminScripts:
             keys.issuances(coupon_id),
             keys.coupon(coupon_id),
             keys.series(coupon_id),
-        ], [coupon_id, user_id, GROUP, request_id])
-        return reply
+        ], [coupon_id, user_id, GROUP, request_id]))
 
     def delete(self, coupon_id: str) -> list[Any]:
         """Delete a coupon; its records are removed afterwards, a page at a time.
@@ -53,15 +51,14 @@ class AdminScripts:
             [deleted, number that was issued, number that was pending] or [unknown_coupon].
         """
         keys = self._keys
-        reply: list[Any] = self._scripts.call("delete", [
+        return list(self._scripts.call("delete", [
             keys.coupon(coupon_id),
             keys.pending(coupon_id),
             keys.issuances(coupon_id),
             keys.coupons,
             keys.removals,
             keys.log,
-        ], [coupon_id])
-        return reply
+        ], [coupon_id]))
 
     def requeue(self, coupon_id: str, user_id: str, mark: str) -> bool:
         """Put an admitted request on the stream again, whose entry no worker will read any more.
@@ -86,8 +83,7 @@ class AdminScripts:
         """
         keys, coupon_id = self._keys, request.coupon_id
         names = [keys.dead, keys.requests, keys.coupon(coupon_id), keys.pending(coupon_id)]
-        reply: list[str] = self._scripts.call("retry", names, [dead_id, *request])
-        return reply
+        return list(self._scripts.call("retry", names, [dead_id, *request]))
 
     def discard(self, dead_id: str, request: Request) -> list[Any]:
         """Discard a dead letter, and refuse its request if that is pending.
@@ -96,11 +92,10 @@ class AdminScripts:
             [discarded, 1 if a place has returned], or [unknown_dead_letter].
         """
         keys, coupon_id = self._keys, request.coupon_id
-        reply: list[Any] = self._scripts.call("discard", [
+        return list(self._scripts.call("discard", [
             keys.dead,
             keys.coupon(coupon_id),
             keys.requested(coupon_id),
             keys.pending(coupon_id),
             keys.log,
-        ], [dead_id, *request])
-        return reply
+        ], [dead_id, *request]))

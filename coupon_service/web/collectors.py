@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -45,25 +44,29 @@ def exposition(
     Returns:
         The body, in the format that is asked for, and its content type.
     """
-    registry = CollectorRegistry()
-    for collector in (
-        Queues(partitions, monitoring), Coupons(partitions), Ledgers(partitions),
-        HttpAnswers(counters),
-    ):
-        registry.register(collector)
     encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    return encode(Metrics(partitions, monitoring, counters)), content_type
 
 
-class Queues(Collector):
-    """What can be said of each partition."""
+class Metrics(Collector):
+    """All metrics; what a partition that cannot be used would have is missing, but for up."""
 
-    def __init__(self, partitions: Partitions, monitoring: Monitoring) -> None:
+    def __init__(
+        self, partitions: Partitions, monitoring: Monitoring, counters: HttpCounters
+    ) -> None:
         self._partitions = partitions
         self._monitoring = monitoring
+        self._counters = counters
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics; those of a partition that cannot be used are missing, but for up."""
+        """Yield the metrics."""
+        yield from self._queues()
+        yield from self._decisions()
+        yield from self._coupons()
+        yield from self._ledgers()
+        yield from self._answers()
+
+    def _queues(self) -> Iterator[Metric]:
         build = GaugeMetricFamily(
             "coupon_build_info", "1, and the version that runs.", labels=["version"]
         )
@@ -90,9 +93,8 @@ class Queues(Collector):
             if queue.workers is not None:
                 workers.add_metric(labels, len(queue.workers))
         yield from (up, backlog, oldest, dead, workers)
-        yield self._decisions()
 
-    def _decisions(self) -> Metric:
+    def _decisions(self) -> Iterator[Metric]:
         family = HistogramMetricFamily(
             "coupon_decision_seconds", "Time from a request to its decision.", labels=["partition"]
         )
@@ -101,17 +103,10 @@ class Queues(Collector):
                 bounds = [bound / 1000 for bound in BOUNDS_MS]
                 labels = [str(installation.partition)]
                 family.add_metric(labels, _buckets(bounds, times.counts), times.seconds)
-        return family
+        yield family
 
-
-class Coupons(Collector):
-    """What can be said of coupons. One that is labelled with no id stands for all others."""
-
-    def __init__(self, partitions: Partitions) -> None:
-        self._partitions = partitions
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of the coupons in all partitions that can be used."""
+    def _coupons(self) -> Iterator[Metric]:
+        # The label without an id stands for all other coupons.
         totals = read_totals(self._partitions, self._partitions.config.metrics_coupons)
         yield GaugeMetricFamily("coupon_registered", "Coupons registered.", totals.registered)
         shown = [(each["couponId"], each) for each in totals.active]
@@ -135,15 +130,7 @@ class Coupons(Collector):
             others.add_metric([reason], number)
         yield others
 
-
-class Ledgers(Collector):
-    """How far each sink of the ledger has come in each partition."""
-
-    def __init__(self, partitions: Partitions) -> None:
-        self._partitions = partitions
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of the partitions that can be used."""
+    def _ledgers(self) -> Iterator[Metric]:
         lag = GaugeMetricFamily(
             "coupon_ledger_lag_seconds", "Age of the first line that a sink does not have, or 0.",
             labels=["sink", "partition"],
@@ -158,15 +145,7 @@ class Ledgers(Collector):
                 failing.add_metric([sink, str(partition), kind], int(kind == failure))
         yield from (lag, failing)
 
-
-class HttpAnswers(Collector):
-    """The answers of all processes of the API."""
-
-    def __init__(self, counters: HttpCounters) -> None:
-        self._counters = counters
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics."""
+    def _answers(self) -> Iterator[Metric]:
         answers = CounterMetricFamily(
             "coupon_http_requests", "Requests answered.", labels=["route", "method", "status"]
         )

@@ -1,6 +1,7 @@
 """The ledger has each line of the log once, in order, wherever copying stops."""
 
 import json
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -10,6 +11,7 @@ import pytest
 from redis.exceptions import ConnectionError
 
 from coupon_service.ledger import copier as copying
+from coupon_service.ledger import sql
 from coupon_service.ledger.accept import accept, lost_lines
 from coupon_service.ledger.copier import Copier
 from coupon_service.ledger.errors import Busy, GoneBack, SinkError
@@ -19,6 +21,7 @@ from coupon_service.ledger.status import forget, statuses
 from coupon_service.ledger.verify import differences, queryable
 from coupon_service.scripts import Registration
 from tests import postgres
+from tests.processes import PATIENCE
 from tests.sinks import SQL_SINKS, last_id, lines_of, open_sink
 from tests.state import (
     KEYS,
@@ -136,6 +139,37 @@ def test_table_is_created_by_any_of_many_that_find_it_missing(sink_url):
     assert [last_id(sink, 0) for sink in sinks] == ["0-0"] * len(sinks)
     for sink in sinks:
         sink.close()
+
+
+@pytest.fixture
+def locked(tmp_path):
+    """A SQLite file without a table, which another connection has locked, and that connection."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield url, other
+    other.close()
+
+
+def test_sqlite_file_that_is_locked_is_waited_for(locked):
+    url, other = locked
+    sink = open_sink(url)
+    with ThreadPoolExecutor(1) as thread:
+        opening = thread.submit(sink.open, 0)
+        with pytest.raises(TimeoutError):
+            opening.result(0.3)
+        other.execute("COMMIT")
+        opening.result(PATIENCE)
+    sink.close()
+    assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_sqlite_file_that_stays_locked_is_given_up(locked, monkeypatch):
+    monkeypatch.setattr(sql, "LOCKED", 0.1)
+    sink = open_sink(locked[0])
+    with pytest.raises(SinkError, match="database is locked"):
+        sink.open(0)
+    sink.close()
 
 
 @pytest.mark.parametrize("decision", ["a\x00b", b"\xff", "x" * 5000, ""])

@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from coupon_service.web.gunicorn_worker import SILENCE
 from tests.load import Client, ask_all
-from tests.processes import HOST, Process, free_port, gunicorn, wait_until
+from tests.processes import HOST, PATIENCE, Process, free_port, gunicorn, wait_until
 from tests.state import KEYS, many_issued
 
 TOKEN = "secret"
@@ -124,35 +124,37 @@ def test_client_that_keeps_its_connections_loses_no_request_in_restarts(
     process, url = gunicorn(own_server.url, tmp_path / "web.log", WEB_CONCURRENCY="2")
     launch(process)
     Client(url).register("A", 10**6)
-    done = threading.Event()
+    done, answered, lost = threading.Event(), [0] * 8, [0] * 8
 
     def ask(number):
-        client, answered, lost = Client(url), 0, 0
+        client = Client(url, timeout=PATIENCE)
         while not done.is_set():
             try:
                 status, _, _ = client.call("GET", "/A")
-                asked = client.ask("A", f"{number}-{answered}")
-                answered += (status, asked.status) == (200, 200)
+                asked = client.ask("A", f"{number}-{answered[number]}")
+                answered[number] += (status, asked.status) == (200, 200)
             except (OSError, http.client.HTTPException):
-                lost += 1
-        return answered, lost
+                lost[number] += 1
 
     with ThreadPoolExecutor(8) as pool:
         clients = [pool.submit(ask, number) for number in range(8)]
-        for restart in range(RESTARTS):
-            process.signal(signal.SIGHUP)
-            wait_until(
-                lambda: process.output().count("Worker exiting") == 2 * (restart + 1),
-                "the old processes to end",
-            )
-        done.set()
-        counts = [client.result() for client in clients]
-    print(counts)
-    assert [lost for _, lost in counts] == [0] * 8
-    assert min(answered for answered, _ in counts) > 10
+        try:
+            for restart in range(RESTARTS):
+                process.signal(signal.SIGHUP)
+                wait_until(
+                    lambda: process.output().count("Worker exiting") == 2 * (restart + 1),
+                    "the old processes to end",
+                )
+            wait_until(lambda: min(answered) > 10, "every client to be answered")
+        finally:
+            done.set()
+        for client in clients:
+            client.result()
+    print(answered)
+    assert lost == [0] * 8
     assert "AssertionError" not in process.output()
     requested = int(own_server.client().get(KEYS.requested("A")))
-    assert requested == sum(answered for answered, _ in counts)
+    assert requested == sum(answered)
 
 
 def test_slow_reader_of_an_export_gets_all_of_it(own_server, api, tmp_path):

@@ -38,7 +38,7 @@ KILLS = int(os.environ.get("LEDGER_KILLS") or 12)
 SEED = int(os.environ.get("LEDGER_SEED") or 1)
 
 #: Requests of the sale whose log is trimmed, and seconds for which PostgreSQL is down.
-SALE = int(os.environ.get("LEDGER_SALE") or 3000)
+SALE = int(os.environ.get("LEDGER_SALE") or 1500)
 OUTAGE = float(os.environ.get("LEDGER_OUTAGE") or 1)
 
 needs_postgres = pytest.mark.skipif(postgres.MISSING, reason=postgres.REASON)
@@ -126,6 +126,7 @@ def own_postgres():
     server.remove()
 
 
+@pytest.mark.long
 def test_each_line_is_copied_once_while_everything_is_killed(
     request, own_server, launch, tmp_path, urls
 ):

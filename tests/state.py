@@ -185,14 +185,16 @@ def drain(client: Redis, worker: Worker) -> None:
     raise AssertionError("the worker does not get on")
 
 
-def many_issued(client: Redis, count: int) -> None:
-    """Make a coupon A with `count` issuances, written as issue.lua writes them."""
+def many_issued(client: Redis, count: int, width: int = 0) -> None:
+    """Make a coupon A with `count` issuances, written as issue.lua writes them, to users whose
+    numbers have at least `width` digits."""
     client.hset(KEYS.coupon("A"), mapping={"quantity": count, "registeredAt": 0})
     client.mset({KEYS.stock("A"): 0, KEYS.requested("A"): count})
     with client.pipeline(transaction=False) as pipeline:
         for number in range(1, count + 1):
-            pipeline.set(KEYS.user("A", f"u{number}"), f"r {number}-0")
-            pipeline.xadd(KEYS.issuances("A"), {"userId": f"u{number}"}, id=f"{number}-0")
+            user = f"u{number:0{width}}"
+            pipeline.set(KEYS.user("A", user), f"r {number}-0")
+            pipeline.xadd(KEYS.issuances("A"), {"userId": user}, id=f"{number}-0")
             if number % 5000 == 0 or number == count:
                 pipeline.execute()
 

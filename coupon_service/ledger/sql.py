@@ -1,9 +1,11 @@
 """A ledger in a table, by way of SQLAlchemy Core: SQLite or PostgreSQL."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from time import monotonic, sleep
 from typing import Any
 
 from sqlalchemy import (
@@ -34,6 +36,8 @@ from coupon_service.stream import parts
 
 #: Rows that are fetched at a time.
 FETCHED = 1000
+#: Seconds after which a SQLite file that stays locked is given up, when it is connected to.
+LOCKED = 5.0
 #: Seconds, or milliseconds where the name says so, after which a silent server is given up.
 _SILENCE = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2,
             "keepalives_count": 3, "tcp_user_timeout": 10_000}
@@ -170,8 +174,20 @@ class SqlSink:
 
 
 def _let_others_read(connection: Any, _record: Any) -> None:
-    """Let a process read a SQLite file while another writes it."""
-    connection.execute("PRAGMA journal_mode=WAL")
+    """Let a process read a SQLite file while another writes it.
+
+    It is tried again, because SQLite's own timeout does not cover it: the switch takes the lock of
+    a reader and then that of a writer, and fails at once where another connection has the latter.
+    """
+    deadline = monotonic() + LOCKED
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > deadline:
+                raise
+        sleep(0.01)
 
 
 def _instants(dialect: Dialect) -> Callable[[Any], Any]:

@@ -65,6 +65,7 @@ def test_program_gets_a_coupon_and_says_why_it_gets_none(api, program, example, 
         assert (ran.returncode, expected in ran.stdout + ran.stderr) == (code, True), ran
 
 
+@pytest.mark.long
 def test_page_of_another_origin_gets_a_coupon_in_a_browser(api, other_origin):
     with chromium() as browser:
         browser.open(f"{other_origin}/page.html?{quote(api, safe='')}")
@@ -80,6 +81,7 @@ def test_contract_names_every_example():
     assert named == {file.name for file in EXAMPLES.iterdir()} and len(named) == 5
 
 
+@pytest.mark.long
 def test_page_of_the_document_shows_every_call_in_a_browser(api):
     with chromium() as browser:
         browser.open(f"{api}/api/docs")

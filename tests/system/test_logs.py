@@ -49,6 +49,7 @@ def test_every_line_is_json_and_the_access_line_leads_to_the_decision(own_server
         connection.makefile("rb").read()
     api.signal(signal.SIGHUP)  # the loggers are set up again
     wait_until(lambda: "Worker exiting" in api.output(), "the old process to end")
+    wait_until(lambda: api.output().count("Booting worker") == 2, "the new process to start")
     wait_until(copier.output, "the ledger to be copied")
     for process in (api, decider, copier):
         process.signal(signal.SIGTERM)

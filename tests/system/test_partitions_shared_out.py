@@ -45,6 +45,7 @@ def test_each_worker_decides_for_the_partitions_that_it_serves(own_server, data,
     started = time.monotonic()
     for process in (first, second):
         process.signal(signal.SIGTERM)
+    for process in (first, second):
         assert process.wait() == 0
         assert process.output().count("worker stops") == 2
     assert time.monotonic() - started < 3

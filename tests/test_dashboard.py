@@ -137,6 +137,19 @@ def test_coupon_is_shown_with_its_statistics_series_and_issuances(app, poll, sal
     assert shown["queue"]["backlog"] == 0
 
 
+@pytest.mark.parametrize("corrupt", [
+    lambda client, key: client.set(key, "no hash"),
+    lambda client, key: client.hset(key, "1:0", "rubbish"),
+], ids=["another type", "rubbish"])
+def test_series_that_cannot_be_read_is_null_and_the_rest_is_shown(poll, client, sale, corrupt):
+    client.delete(KEYS.series("A"))
+    corrupt(client, KEYS.series("A"))
+    answer = poll("/coupons/A")
+    assert answer.status_code == 200
+    assert (answer.json["series"], answer.json["coupon"]["issued"]) == (None, 1)
+    assert [each["userId"] for each in answer.json["issuances"]] == [USER]
+
+
 def test_newest_issuances_are_no_more_than_a_few(poll, client, coupons, worker):
     coupons.register(Registration("A", 50))
     for number in range(30):

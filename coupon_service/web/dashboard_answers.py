@@ -49,7 +49,9 @@ class CouponOverview(Schema):
 
     queue = fields.Nested(Queue, required=True)
     coupon = fields.Nested(Statistics, required=True)
-    series = fields.Nested(Series, required=True)
+    series = fields.Nested(Series, required=True, allow_none=True, metadata={
+        "description": "null if it cannot be read: the stored data is not what the scripts wrote",
+    })
     issuances = fields.List(fields.Nested(Issuance), required=True)
 
 

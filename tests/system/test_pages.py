@@ -433,6 +433,18 @@ def test_corrupt_data_is_said_of_the_coupon_and_not_of_redis(service, browser):
     browser.shows("#connection", "the stored data of A is corrupt")
 
 
+def test_series_that_cannot_be_read_is_said_where_the_picture_is(service, browser):
+    service.register("A", 5)
+    with service.server.client() as client:
+        client.delete(KEYS.series("A"))
+        client.set(KEYS.series("A"), "no hash")
+    browser.open(service.page("?coupon=A"))
+    browser.shows("#summary", "What was counted over time is not readable.")
+    browser.shows("#numbers", "Quantity\n5")
+    browser.shows("#connection", "Live")
+    assert browser.violations() == []
+
+
 def test_issuances_of_one_request_id_are_each_shown(service, browser):
     service.register("A", 5)
     browser.open(service.page("?coupon=A"))

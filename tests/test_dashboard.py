@@ -197,6 +197,12 @@ def test_system_shows_a_page_of_dead_letters_and_where_the_next_begins(app, poll
     assert len(rest) == 1
 
 
+def test_system_shows_a_dead_letter_that_is_broken_beside_the_others(poll, client):
+    client.xadd(KEYS.dead, {"x": "y"})
+    client.xadd(KEYS.dead, {"entryId": "1-1", "reason": "r", "fields": "{}"})
+    assert [each["reason"] for each in poll("/system").json["deadLetters"]] == ["corrupt_data", "r"]
+
+
 def test_system_shows_how_far_the_ledger_is_copied(poll, client, sale):
     newest = client.xrevrange(KEYS.log, count=1)[0][0]
     client.xgroup_create(KEYS.log, group_of("sink"), id=newest)

@@ -235,6 +235,16 @@ def test_dead_letter_is_retried_and_discarded(service, browser):
         wait_until(lambda: client.get(KEYS.stock("A")) == "4", "the retried request")
 
 
+def test_dead_letter_that_is_broken_is_discarded(service, browser):
+    with service.server.client() as client:
+        client.xadd(KEYS.dead, {"x": "y"})
+    browser.open(service.page("?system"))
+    browser.shows("#dead", "corrupt data")
+    browser.click("#dead .discard")
+    confirm(browser, "its place returns")
+    browser.shows("#no-dead", "None: every entry could be decided.")
+
+
 def test_worker_that_is_stopped_is_said(service, browser):
     browser.open(service.page("?system"))
     browser.shows("#queue", "Workers\n1")

@@ -34,8 +34,9 @@ function showSink(row, {sink, partition, cursor, lagSeconds, kind, error}) {
 }
 
 function showDeadLetter(row, {deadLetter, deadAt, reason, fields}) {
-  const {couponId = "–", userId = "–"} = fields ?? {};
-  fill(row, {deadLetter, since: moment(deadAt), reason, couponId, userId});
+  const {couponId = "–", userId = "–"} = fields;
+  const why = reason === "corrupt_data" ? t("corrupt data") : reason;
+  fill(row, {deadLetter, since: moment(deadAt), reason: why, couponId, userId});
   const path = `/api/dead-letters/${encodeURIComponent(deadLetter)}`;
   row.querySelector(".retry").onclick = () => confirm(
     t("Retry {name}?", {name: deadLetter}),

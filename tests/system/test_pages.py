@@ -443,6 +443,30 @@ def test_corrupt_data_is_said_of_the_coupon_and_not_of_redis(service, browser):
     browser.shows("#connection", "the stored data of A is corrupt")
 
 
+def test_corrupt_coupon_is_deleted_on_its_page_and_in_the_list(service, browser):
+    for coupon in ("A", "B", "C"):
+        service.register(coupon, 5)
+    with service.server.client() as client:
+        for coupon in ("A", "B"):
+            client.set(KEYS.stock(coupon), "abc")
+    browser.open(service.page("?coupon=A"))
+    browser.shows("#connection", "the stored data of A is corrupt")
+    assert not browser.find("#open-register").is_enabled()
+    browser.click("#delete")
+    browser.shows("#confirm", "Its data cannot be read.")
+    confirm(browser, "cannot be brought back")
+    browser.shows("#coupons tr:first-child", "corrupt data")
+    assert browser.violations() == []
+    assert len(browser.all("#coupons .danger")) == 2
+    assert not browser.all("#coupons .danger")[1].is_displayed()
+    browser.click("#coupons .danger")
+    browser.shows("#confirm", "Delete B?")
+    confirm(browser, "Its data cannot be read.")
+    browser.shows("#done", "B is deleted.")
+    wait_until(lambda: [each["couponId"] for each in service.list()] == ["C"], "the deletions")
+    browser.shows("#coupons tr:first-child", "C")
+
+
 def test_series_that_cannot_be_read_is_said_where_the_picture_is(service, browser):
     service.register("A", 5)
     with service.server.client() as client:

@@ -2,19 +2,21 @@
 import {
   byId, call, change, count, couponPath, done, duration, fill, list, moment, poll, t,
 } from "./page.js";
-import {confirm, register} from "./dialogs.js";
+import {askToDelete, confirm, register} from "./dialogs.js";
 import {picture} from "./picture.js";
 import {draw, shown} from "./snapshot.js";
 
 const id = byId("coupon").dataset.id, its = {coupon: id};
 let coupon = null;
 
-poll(() => `/api/dashboard/coupons/${encodeURIComponent(id)}`, show);
+poll(() => `/api/dashboard/coupons/${encodeURIComponent(id)}`, show, error =>
+  error.code === "corrupt_data" && showCoupon({couponId: id, state: "corrupt"}));
 
-function show({coupon: read, series, issuances}) {
+/** Show what is known of the coupon: of one that is corrupt, only that it is. */
+function showCoupon(read) {
   coupon = read;
-  const {secondsToDecision: waits, issuedPerSecond: rate} = coupon.recent;
-  const refusals = Object.entries(coupon.refusals);
+  const {secondsToDecision: waits, issuedPerSecond: rate} = coupon.recent ?? {};
+  const refusals = Object.entries(coupon.refusals ?? {});
   const texts = {
     ...shown(coupon), ...Object.fromEntries(refusals.map(([name, its]) => [name, count(its)])),
     p50: duration(waits?.p50), p99: duration(waits?.p99),
@@ -22,11 +24,16 @@ function show({coupon: read, series, issuances}) {
   };
   for (const part of ["coupon", "numbers", "more"]) fill(byId(part), texts);
   draw(byId("main"), coupon);
+  byId("delete").disabled = false;
+  byId("open-register").disabled = coupon.state === "corrupt";
+  byId("close").disabled = ["closed", "expired", "corrupt"].includes(coupon.state);
+}
+
+function show({coupon, series, issuances}) {
+  showCoupon(coupon);
   byId("summary").textContent = picture(byId("picture"), series, coupon.quantity);
   list("issuances", issuances, issuance => issuance.userId, (row, issuance) =>
     fill(row, {...issuance, issued: moment(issuance.issuedAt)}));
-  byId("open-register").disabled = byId("delete").disabled = false;
-  byId("close").disabled = ["closed", "expired"].includes(coupon.state);
 }
 
 byId("open-register").onclick = () =>
@@ -40,13 +47,7 @@ byId("close").onclick = () => confirm(
   () => change("POST", couponPath(id, "close"), t("{coupon} is closed.", its)),
 );
 
-byId("delete").onclick = () => confirm(
-  t("Delete {coupon}?", its),
-  t("{issued} issuances and {pending} pending requests are removed, and cannot be brought back. "
-    + "The log keeps what happened.", shown(coupon)),
-  t("Delete"),
-  () => call("DELETE", couponPath(id)).then(() => location.assign("?")),
-);
+byId("delete").onclick = () => askToDelete(coupon, () => location.assign("?"));
 
 const STATUS = {issued: t("issued"), pending: t("pending"), expired: t("expired")};
 

@@ -1,6 +1,6 @@
 // All coupons, in pages; those that are live now first.
 import {byId, done, fill, list, poll, pollNow, t} from "./page.js";
-import {register} from "./dialogs.js";
+import {askToDelete, register} from "./dialogs.js";
 import {draw, shown} from "./snapshot.js";
 
 /** Coupons that are shown as live at the most. */
@@ -40,6 +40,11 @@ function update(element, coupon) {
   fill(element, shown(coupon));
   draw(element, coupon);
   element.querySelector("a").href = `?coupon=${encodeURIComponent(coupon.couponId)}`;
+  for (const button of element.querySelectorAll(".delete")) {
+    button.hidden = coupon.state !== "corrupt";
+    button.onclick = () => askToDelete(coupon, () =>
+      done(t("{coupon} is deleted.", {coupon: coupon.couponId})));
+  }
 }
 
 function goTo(page) {

@@ -1,5 +1,6 @@
 // The dialogs: one that asks before something is changed, one that registers and changes a coupon.
-import {byId, call, fill, t} from "./page.js";
+import {byId, call, couponPath, fill, t} from "./page.js";
+import {shown} from "./snapshot.js";
 
 /** What a refusal means is said at the field that it is about. */
 const FIELD_OF = {
@@ -32,6 +33,18 @@ export function confirm(title, text, action, act) {
   fill(dialog, {title, text, action, problem: ""});
   ask(dialog, act, error => fill(dialog, {problem: error.message}));
 }
+
+/** Ask whether to delete a coupon; `deleted` is called afterwards. */
+export const askToDelete = (coupon, deleted) => confirm(
+  t("Delete {coupon}?", {coupon: coupon.couponId}),
+  coupon.state === "corrupt"
+    ? t("Its data cannot be read. All of it is removed, and cannot be brought back. "
+        + "The log keeps what happened.")
+    : t("{issued} issuances and {pending} pending requests are removed, and cannot be brought back. "
+        + "The log keeps what happened.", shown(coupon)),
+  t("Delete"),
+  () => call("DELETE", couponPath(coupon.couponId)).then(deleted),
+);
 
 /** An instant as a field of the viewer's zone has it. */
 function local(instant) {

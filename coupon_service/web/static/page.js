@@ -106,8 +106,8 @@ const LOST = {
   404: t("This coupon is not registered (any more)."), 503: t("Redis cannot be used."),
 };
 
-/** Poll `path()` and show what it returns. */
-export function poll(path, show) {
+/** Poll `path()` and show what it returns; `failed` is called with the error of a poll. */
+export function poll(path, show, failed = () => null) {
   let timer, latest = 0, failures = 0, shownAt = null;
 
   pollNow = async () => {
@@ -126,6 +126,7 @@ export function poll(path, show) {
       failures += 1;
       const since = shownAt ? ` ${t("Last seen {time}.", {time: time(shownAt)})}` : "";
       say("connection", (LOST[error.status] ?? error.message) + since);
+      failed(error);
     }
     const pause = document.hidden ? HIDDEN : VISIBLE;
     timer = setTimeout(pollNow, failures ? Math.min(pause * 2 ** (failures - 1), LONGEST) : pause);

@@ -501,6 +501,30 @@ def test_focus_stays_on_what_moves(service, browser):
     assert browser.driver.switch_to.active_element.text == "A"
 
 
+def test_cancel_means_the_request_that_is_shown_and_no_later_one(service, browser):
+    service.register("A", 9)
+    client = Client(service.api)
+    client.ask("A", "u", **{"Idempotency-Key": "first+&"})
+    browser.open(service.page("?coupon=A"))
+    browser.shows("#numbers", "Issued\n1")
+    browser.type("#user-id", "u")
+    browser.click("#user button")
+    browser.shows("#found", "first+&")
+    client.call("DELETE", "/A/users/u", Authorization=f"Bearer {TOKEN}")
+    client.ask("A", "u", **{"Idempotency-Key": "second"})
+    browser.click("#cancel")
+    browser.shows("#confirm", "request first+&")
+    browser.click("#confirm .danger")
+    browser.shows("#confirm .problem", "no such request")
+    browser.click("#confirm .back")
+    assert client.call("GET", "/A/users/u")[2]["requestId"] == "second"
+    browser.click("#user button")
+    browser.shows("#found", "second")
+    browser.click("#cancel")
+    confirm(browser, "request second")
+    browser.shows("#found", "has no such coupon")
+
+
 def test_user_id_of_any_characters_is_looked_up(service, browser):
     service.register("A", 9)
     browser.open(service.page("?coupon=A"))

@@ -54,11 +54,11 @@ const STATUS = {issued: t("issued"), pending: t("pending"), expired: t("expired"
 /** Show what the user has whose id is in the field. */
 async function lookUp() {
   const user = byId("user-id").value;
-  let text, status;
+  let text, status, request;
   try {
     const found = await call("GET", couponPath(id, "users", user));
-    ({status} = found);
-    text = `${user} · ${STATUS[status]} · ${moment(found.issuedAt)}`;
+    ({status, requestId: request} = found);
+    text = `${user} · ${STATUS[status]} · ${moment(found.issuedAt)} · ${request}`;
   } catch (error) {
     text = error.status === 404 ? t("{user} has no such coupon.", {user}) : error.message;
   }
@@ -68,9 +68,12 @@ async function lookUp() {
   const said = t("{coupon} of {user} is cancelled.", {coupon: id, user});
   byId("cancel").onclick = () => confirm(
     t("Cancel {coupon} of {user}?", {coupon: id, user}),
-    t("The coupon goes back to the stock, and somebody else can get it."),
+    t("The coupon of request {request} goes back to the stock, and somebody else can get it.",
+      {request}),
     t("Cancel the coupon"),
-    () => change("DELETE", couponPath(id, "users", user), said).then(lookUp),
+    // A repeated click means the same request, not the next one of the user.
+    () => change("DELETE", `${couponPath(id, "users", user)}?requestId=${encodeURIComponent(request)}`,
+                 said).then(lookUp),
   );
 }
 

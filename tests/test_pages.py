@@ -7,6 +7,7 @@ import pytest
 from coupon_service.web import pages
 from coupon_service.web.app import create_app
 from coupon_service.web.problems import STATUS
+from coupon_service.web.schemas import RegisterSchema
 from tests.processes import ROOT
 from tests.state import config_with
 
@@ -37,9 +38,21 @@ def used_texts():
     yield from re.findall(r'\["([^"]+)", "\w+"[],]', sources["html"])
 
 
+def refused_texts():
+    """What the API says at the fields of a registration."""
+    good = {"couponId": "A", "quantity": 1}
+    for wrong in (
+        *({"couponId": couponId} for couponId in ("", "A b", "request", "..", "x" * 65)),
+        *({"quantity": quantity} for quantity in (0, 10**9 + 1, 1.5)),
+        *({"closesAt": at} for at in ("+012345-01-01T00:00:00.000Z", "1960-01-01T00:00:00.000Z")),
+    ):
+        [texts] = RegisterSchema().validate({**good, **wrong}).values()
+        yield from texts
+
+
 def test_every_text_has_its_korean_and_no_korean_is_left_over():
-    used, korean = set(used_texts()), set(pages.TEXTS["ko"])
-    # A refusal is said in English as the API says it, and in Korean by its code.
+    used, korean = {*used_texts(), *refused_texts()}, set(pages.TEXTS["ko"])
+    # Another refusal is said in English as the API says it, and in Korean by its code.
     assert used <= korean <= used | set(STATUS)
 
 

@@ -323,13 +323,16 @@ def test_what_is_refused_is_said_at_the_field(service, browser):
     browser.shows("#connection", "Live")
     browser.click("#open-register")
     for coupon, quantity, field, text in (
-        ("A", "5", "couponId", "This coupon exists"), ("A b", "5", "couponId", "format"),
-        ("request", "5", "couponId", "A-Z"), ("B", "0", "quantity", "1"),
+        ("A", "5", "couponId", "This coupon exists"), ("A b", "5", "couponId", "A-Z"),
+        ("", "5", "couponId", "A-Z"), ("request", "5", "couponId", "A-Z"),
+        ("B", "0", "quantity", "1000000000"), ("B", "", "quantity", "1000000000"),
+        ("B", "1.5", "quantity", "integer"), ("B", "1e", "quantity", "incomplete"),
     ):
         browser.type("#field-couponId", coupon)
         browser.type("#field-quantity", quantity)
         browser.click("#register .primary")
         browser.shows(f"#problem-{field}", text)
+        wait_until(lambda: browser.find("#register .primary").is_enabled(), "the answer")
         assert browser.find(f"#field-{field}").get_attribute("aria-invalid") == "true"
     browser.click("#register .back")
     assert [each["couponId"] for each in service.list()] == ["A"]
@@ -348,6 +351,22 @@ def test_page_speaks_korean(service, tmp_path):
         browser.type("#field-quantity", "1")
         browser.click("#register .primary")
         browser.shows("#problem-quantity", "이미 발급되었거나")
+        browser.type("#field-quantity", "0")
+        browser.find("#field-opensAt").send_keys("12312031")
+        browser.click("#register .primary")
+        browser.shows("#problem-opensAt", "값이 불완전하거나 올바르지 않습니다.")
+        browser.driver.execute_script("arguments[0].value = '1960-01-01T00:00'",
+                                      browser.find("#field-opensAt"))
+        browser.click("#register .primary")
+        browser.shows("#problem-quantity", "1 이상 1000000000 이하여야 합니다.")
+        browser.shows("#problem-opensAt", "1970-01-02부터 9999-12-31까지")
+        browser.open(service.page())
+        browser.click("#open-register")
+        browser.type("#field-quantity", "5")
+        for coupon in ("", "A b", "request"):
+            browser.type("#field-couponId", coupon)
+            browser.click("#register .primary")
+            browser.shows("#problem-couponId", "1~64자여야 하며")
 
 
 def test_page_of_another_site_can_neither_frame_nor_change_anything(service, browser, tmp_path):

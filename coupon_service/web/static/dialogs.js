@@ -70,11 +70,13 @@ export function register(latest, registered) {
 const refusal = errors => Object.assign(new Error(), {errors});
 
 async function send(form, coupon) {
-  const wrong = [...form.querySelectorAll("input")].filter(({validity}) => !validity.valid);
+  // Such a field has no value; everything else is for the API to refuse.
+  const wrong = [...form.querySelectorAll("input")].filter(({validity}) => validity.badInput);
   if (wrong.length) {
-    throw refusal(Object.fromEntries(wrong.map(its => [its.name, its.validationMessage])));
+    const text = t("The value is incomplete or not valid.");
+    throw refusal(Object.fromEntries(wrong.map(({name}) => [name, text])));
   }
-  const {couponId: {value: couponId}, quantity} = form.elements;
+  const {couponId: {value: couponId, validity}, quantity} = form.elements;
   const body = {couponId, quantity: Number(quantity.value)};
   // What was not touched stays as it is by now, an instant to the millisecond.
   if (coupon && quantity.value === quantity.defaultValue) body.quantity = coupon.quantity;
@@ -82,7 +84,7 @@ async function send(form, coupon) {
     const {value, defaultValue} = form.elements[name];
     if (value !== defaultValue) body[name] = value ? new Date(value).toISOString() : null;
   }
-  if (!coupon) {
+  if (!coupon && validity.valid) {
     const path = `/api/dashboard?limit=1&prefix=${encodeURIComponent(couponId)}`;
     const {coupons} = await call("GET", path);
     if (coupons[0]?.couponId === couponId) {
@@ -92,16 +94,17 @@ async function send(form, coupon) {
   return call("POST", "/api/coupons/register", body);
 }
 
-/** The texts of a refusal by field; what is about none is under `problem`. */
+/** The texts of a refusal by field, one or a list; what is about none is under `problem`. */
 const problems = ({errors, code, message}) => errors ?? {[FIELD_OF[code] ?? "problem"]: message};
 
 function explain(form, texts) {
   const inputs = [...form.querySelectorAll("input")];
+  const said = name => [texts[name] ?? []].flat().map(text => t(text)).join(" ");
   for (const input of inputs) {
-    byId(`problem-${input.name}`).textContent = texts[input.name] ?? "";
+    byId(`problem-${input.name}`).textContent = said(input.name);
     input.setAttribute("aria-invalid", input.name in texts);
   }
   const elsewhere = Object.keys(texts).filter(name => !form.elements[name]);
-  fill(form, {problem: elsewhere.map(name => texts[name]).join(" ")});
+  fill(form, {problem: elsewhere.map(said).join(" ")});
   inputs.find(input => input.name in texts)?.focus();
 }

@@ -87,6 +87,20 @@ def test_overview_tells_what_is_open_and_was_active_last(poll, client, coupons, 
     assert poll("?after=C1").json["live"] == poll("?prefix=C").json["live"] == []
 
 
+def test_live_is_filled_with_others_that_are_open(poll, client, coupons, worker):
+    for number in range(30):
+        coupons.register(Registration(f"A{number:02}", 9, {"closesAt": 1_000_000_000_000}))
+    coupons.register(*(Registration(f"Z{number}", 9) for number in range(9)))
+    client.delete(*(keys.log for keys in KEYS.all))
+    assert ids(poll(), "live") == [f"Z{number}" for number in range(5)]
+    coupons.request("Z3", "u", "r")
+    assert ids(poll("?limit=1"), "live") == ["Z3", "Z0", "Z1", "Z2", "Z4"]
+    client.set(KEYS.stock("Z1"), "abc")
+    live = poll()
+    assert ids(live, "live") == ["Z3", "Z0", "Z2", "Z4", "Z5"]
+    assert live.json["live"][1] == coupons.snapshot("Z0")
+
+
 def test_prefix_finds_the_ids_that_begin_with_it_page_by_page(poll, coupons):
     names = ["~", ".", "-", "_", "SALE", "SALE.1", "SALE-1", "SALE~", "SALE~~", "SALF", "SAL",
              "sale", "request1", "register-"]

@@ -21,7 +21,8 @@ class Overview(Schema):
 
     queue = fields.Nested(Queue, required=True)
     live = fields.List(fields.Nested(Numbers), required=True, metadata={
-        "description": "open coupons, the most recently active first, on the first page",
+        "description": "open coupons, the most recently active first, then others by id, on the "
+                       "first page",
     })
     coupons = fields.List(fields.Nested(Numbers), required=True)
     next = following()

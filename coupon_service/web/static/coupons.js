@@ -3,9 +3,6 @@ import {byId, done, fill, list, poll, pollNow, t} from "./page.js";
 import {askToDelete, register} from "./dialogs.js";
 import {draw, shown} from "./snapshot.js";
 
-/** Coupons that are shown as live at the most. */
-const LIVE = 5;
-
 let after = "", next = null;
 
 const prefix = () => byId("prefix").value.trim();
@@ -18,7 +15,7 @@ poll(() => `/api/dashboard?${new URLSearchParams({
 
 function show(data) {
   const coupons = isPrefix() ? data.coupons : [];
-  const live = after || prefix() ? [] : liveOf(data);
+  const live = after || prefix() ? [] : data.live;
   list("live", live, coupon => coupon.couponId, update);
   byId("live-section").hidden = !live.length;
   list("coupons", coupons, coupon => coupon.couponId, update);
@@ -27,13 +24,6 @@ function show(data) {
   byId("next").disabled = next === null;
   byId("first").disabled = after === "";
   byId("first").parentElement.hidden = next === null && after === "";
-}
-
-/** Those that were active last, then others that are open. */
-function liveOf({live, coupons}) {
-  const others = coupons.filter(({state, couponId}) =>
-    state === "open" && live.every(coupon => coupon.couponId !== couponId));
-  return [...live, ...others].slice(0, LIVE);
 }
 
 function update(element, coupon) {

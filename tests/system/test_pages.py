@@ -74,7 +74,7 @@ def users(count):
 def test_sale_is_seen_and_run(service, browser, tmp_path):
     browser.open(service.page())
     browser.shows("#connection", "Live")
-    browser.shows("#none", "There is no such coupon.")
+    browser.shows("#no-coupons", "There is no such coupon.")
     browser.click("#open-register")
     browser.type("#field-couponId", "SPRING2025")
     browser.type("#field-quantity", "100")
@@ -132,7 +132,7 @@ def test_sale_is_seen_and_run(service, browser, tmp_path):
     assert service.stock("SPRING2025") == "2"
     browser.click("#delete")
     confirm(browser, "cannot be brought back")
-    browser.shows("#none", "There is no such coupon.")
+    browser.shows("#no-coupons", "There is no such coupon.")
     assert service.stock("SPRING2025") is None
 
     # The browser itself notes the refusal and the user who has none.
@@ -177,7 +177,7 @@ def test_sale_is_run_by_keyboard_alone(service, browser):
     browser.press(Keys.ENTER)
     browser.tab_to("#confirm .danger")
     browser.press(Keys.ENTER)
-    browser.shows("#none", "There is no such coupon.")
+    browser.shows("#no-coupons", "There is no such coupon.")
 
 
 def test_lost_server_is_said_and_found_again(service, browser):
@@ -444,7 +444,7 @@ def test_search_for_what_no_id_has_finds_nothing(service, browser):
     browser.shows("#coupons", "0 of 5")
     for text in ("쿠폰", "A b", "<img>"):
         browser.type("#prefix", text)
-        browser.shows("#none", "There is no such coupon.")
+        browser.shows("#no-coupons", "There is no such coupon.")
         browser.shows("#connection", "Live")
         browser.type("#prefix", " A ")
         browser.shows("#coupons", "0 of 5")

@@ -1,10 +1,10 @@
 // One coupon: its numbers, its picture, its users, and what can be done with it.
 import {
-  byId, call, change, count, couponPath, done, duration, fill, list, moment, poll, t,
+  byId, call, count, couponPath, done, duration, fill, list, moment, poll, t,
 } from "./page.js";
 import {askToDelete, confirm, register} from "./dialogs.js";
 import {picture} from "./picture.js";
-import {draw, shown} from "./snapshot.js";
+import {show as showTexts} from "./snapshot.js";
 
 const id = byId("coupon").dataset.id, its = {coupon: id};
 let coupon = null;
@@ -17,13 +17,11 @@ function showCoupon(read) {
   coupon = read;
   const {secondsToDecision: waits, issuedPerSecond: rate} = coupon.recent ?? {};
   const refusals = Object.entries(coupon.refusals ?? {});
-  const texts = {
-    ...shown(coupon), ...Object.fromEntries(refusals.map(([name, its]) => [name, count(its)])),
+  showTexts(byId("main"), coupon, {
+    ...Object.fromEntries(refusals.map(([name, its]) => [name, count(its)])),
     p50: duration(waits?.p50), p99: duration(waits?.p99),
     rate: count(rate && Math.round(10 * rate) / 10),
-  };
-  for (const part of ["coupon", "numbers", "more"]) fill(byId(part), texts);
-  draw(byId("main"), coupon);
+  });
   byId("delete").disabled = false;
   byId("open-register").disabled = coupon.state === "corrupt";
   byId("close").disabled = ["closed", "expired", "corrupt"].includes(coupon.state);
@@ -44,7 +42,7 @@ byId("close").onclick = () => confirm(
   t("Nobody can request it any more. What was accepted is still issued. "
     + "A later end of the window opens it again."),
   t("Close now"),
-  () => change("POST", couponPath(id, "close"), t("{coupon} is closed.", its)),
+  ["POST", couponPath(id, "close")], () => done(t("{coupon} is closed.", its)),
 );
 
 byId("delete").onclick = () => askToDelete(coupon, () => location.assign("?"));
@@ -65,15 +63,14 @@ async function lookUp() {
   fill(byId("found"), {text});
   byId("found").hidden = false;
   byId("cancel").hidden = !["issued", "pending"].includes(status);
-  const said = t("{coupon} of {user} is cancelled.", {coupon: id, user});
   byId("cancel").onclick = () => confirm(
     t("Cancel {coupon} of {user}?", {coupon: id, user}),
     t("The coupon of request {request} goes back to the stock, and somebody else can get it.",
       {request}),
     t("Cancel the coupon"),
     // A repeated click means the same request, not the next one of the user.
-    () => change("DELETE", `${couponPath(id, "users", user)}?requestId=${encodeURIComponent(request)}`,
-                 said).then(lookUp),
+    ["DELETE", `${couponPath(id, "users", user)}?requestId=${encodeURIComponent(request)}`],
+    () => lookUp(done(t("{coupon} of {user} is cancelled.", {coupon: id, user}))),
   );
 }
 

@@ -1,7 +1,7 @@
 // All coupons, in pages; those that are live now first.
-import {byId, done, fill, list, poll, pollNow, t} from "./page.js";
+import {byId, done, list, poll, pollNow, t} from "./page.js";
 import {askToDelete, register} from "./dialogs.js";
-import {draw, shown} from "./snapshot.js";
+import {show as showCoupon} from "./snapshot.js";
 
 let after = "", next = null;
 
@@ -14,12 +14,10 @@ poll(() => `/api/dashboard?${new URLSearchParams({
 })}`, show);
 
 function show(data) {
-  const coupons = isPrefix() ? data.coupons : [];
   const live = after || prefix() ? [] : data.live;
   list("live", live, coupon => coupon.couponId, update);
   byId("live-section").hidden = !live.length;
-  list("coupons", coupons, coupon => coupon.couponId, update);
-  byId("none").hidden = coupons.length > 0;
+  list("coupons", isPrefix() ? data.coupons : [], coupon => coupon.couponId, update);
   next = isPrefix() ? data.next : null;
   byId("next").disabled = next === null;
   byId("first").disabled = after === "";
@@ -27,8 +25,7 @@ function show(data) {
 }
 
 function update(element, coupon) {
-  fill(element, shown(coupon));
-  draw(element, coupon);
+  showCoupon(element, coupon);
   element.querySelector("a").href = `?coupon=${encodeURIComponent(coupon.couponId)}`;
   for (const button of element.querySelectorAll(".delete")) {
     button.hidden = coupon.state !== "corrupt";

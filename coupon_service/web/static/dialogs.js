@@ -27,11 +27,12 @@ function ask(dialog, act, failed) {
   dialog.showModal();
 }
 
-/** Ask with a title, a text that says what will happen, and the word on the button; then act. */
-export function confirm(title, text, action, act) {
+/** Ask with a title, a text that says what will happen, and the word on the button; then make the
+ *  call, and `called` afterwards. */
+export function confirm(title, text, action, [method, path], called) {
   const dialog = byId("confirm");
   fill(dialog, {title, text, action, problem: ""});
-  ask(dialog, act, error => fill(dialog, {problem: error.message}));
+  ask(dialog, () => call(method, path).then(called), ({message}) => fill(dialog, {problem: message}));
 }
 
 /** Ask whether to delete a coupon; `deleted` is called afterwards. */
@@ -42,8 +43,7 @@ export const askToDelete = (coupon, deleted) => confirm(
         + "The log keeps what happened.")
     : t("{issued} issuances and {pending} pending requests are removed, and cannot be brought back. "
         + "The log keeps what happened.", shown(coupon)),
-  t("Delete"),
-  () => call("DELETE", couponPath(coupon.couponId)).then(deleted),
+  t("Delete"), ["DELETE", couponPath(coupon.couponId)], deleted,
 );
 
 /** An instant as a field of the viewer's zone has it. */

@@ -87,6 +87,20 @@ def test_overview_tells_what_is_open_and_was_active_last(poll, client, coupons, 
     assert poll("?after=C1").json["live"] == poll("?prefix=C").json["live"] == []
 
 
+def test_live_is_filled_with_others_that_are_open(poll, client, coupons, worker):
+    for number in range(30):
+        coupons.register(Registration(f"A{number:02}", 9, {"closesAt": 1_000_000_000_000}))
+    coupons.register(*(Registration(f"Z{number}", 9) for number in range(9)))
+    client.delete(*(keys.log for keys in KEYS.all))
+    assert ids(poll(), "live") == [f"Z{number}" for number in range(5)]
+    coupons.request("Z3", "u", "r")
+    assert ids(poll("?limit=1"), "live") == ["Z3", "Z0", "Z1", "Z2", "Z4"]
+    client.set(KEYS.stock("Z1"), "abc")
+    live = poll()
+    assert ids(live, "live") == ["Z3", "Z0", "Z2", "Z4", "Z5"]
+    assert live.json["live"][1] == coupons.snapshot("Z0")
+
+
 def test_prefix_finds_the_ids_that_begin_with_it_page_by_page(poll, coupons):
     names = ["~", ".", "-", "_", "SALE", "SALE.1", "SALE-1", "SALE~", "SALE~~", "SALF", "SAL",
              "sale", "request1", "register-"]
@@ -137,6 +151,19 @@ def test_coupon_is_shown_with_its_statistics_series_and_issuances(app, poll, sal
     assert shown["queue"]["backlog"] == 0
 
 
+@pytest.mark.parametrize("corrupt", [
+    lambda client, key: client.set(key, "no hash"),
+    lambda client, key: client.hset(key, "1:0", "rubbish"),
+], ids=["another type", "rubbish"])
+def test_series_that_cannot_be_read_is_null_and_the_rest_is_shown(poll, client, sale, corrupt):
+    client.delete(KEYS.series("A"))
+    corrupt(client, KEYS.series("A"))
+    answer = poll("/coupons/A")
+    assert answer.status_code == 200
+    assert (answer.json["series"], answer.json["coupon"]["issued"]) == (None, 1)
+    assert [each["userId"] for each in answer.json["issuances"]] == [USER]
+
+
 def test_newest_issuances_are_no_more_than_a_few(poll, client, coupons, worker):
     coupons.register(Registration("A", 50))
     for number in range(30):
@@ -182,6 +209,12 @@ def test_system_shows_a_page_of_dead_letters_and_where_the_next_begins(app, poll
         f"/api/dead-letters?after={shown['next']}", headers={"Authorization": "Bearer t"}
     ).json["deadLetters"]
     assert len(rest) == 1
+
+
+def test_system_shows_a_dead_letter_that_is_broken_beside_the_others(poll, client):
+    client.xadd(KEYS.dead, {"x": "y"})
+    client.xadd(KEYS.dead, {"entryId": "1-1", "reason": "r", "fields": "{}"})
+    assert [each["reason"] for each in poll("/system").json["deadLetters"]] == ["corrupt_data", "r"]
 
 
 def test_system_shows_how_far_the_ledger_is_copied(poll, client, sale):

@@ -115,6 +115,44 @@ def test_malformed_dead_letter_is_discarded_and_changes_nothing_else(admin, clie
     assert not decided(client)
 
 
+FIELDS = '{"couponId": "A", "userId": "u0", "requestId": "r0"}'
+
+
+@pytest.mark.parametrize("entry, fields", [
+    ({"x": "y"}, {}),
+    ({"entryId": "1-1", "reason": "r"}, {}),
+    ({"reason": "r", "fields": FIELDS}, json.loads(FIELDS)),
+    ({"entryId": "1-1", "fields": FIELDS}, json.loads(FIELDS)),
+    *(({"entryId": "1-1", "reason": "r", "fields": fields}, {}) for fields in (
+        "", "{", "[]", "null", '"x"', "[" * 9000, '{"couponId": 5}', '{"userId": "\\ud800"}',
+        '{"x": NaN}', '{"userId": {"x": "y"}}',
+    )),
+])
+def test_dead_letter_that_is_broken_is_listed_with_the_others_and_discarded(
+    admin, client, dead, entry, fields
+):
+    added = client.xadd(KEYS.dead, entry)
+    broken, before = f"{P}:{added}", everything(client)
+    listed = admin("GET", "").json["deadLetters"]
+    assert [each["deadLetter"] for each in listed] == [*dead, broken]
+    assert {name: listed[-1][name] for name in ("entryId", "reason", "fields")} == {
+        "entryId": entry.get("entryId", ""), "reason": "corrupt_data", "fields": fields,
+    }
+    answer = admin("POST", f"/{broken}/retry")
+    assert (answer.status_code, answer.json["code"]) == (409, "not_pending")
+    assert everything(client) == before
+    assert admin("DELETE", f"/{broken}").json["placeReturned"] is False
+    before[KEYS.dead].pop()
+    assert everything(client) == before
+
+
+def test_dead_letter_of_an_instant_beyond_all_years_is_listed_and_discarded(admin, client):
+    client.xadd(KEYS.dead, {"entryId": "1-1", "reason": "r", "fields": "{}"}, id=f"{10**18}-0")
+    [listed] = admin("GET", "").json["deadLetters"]
+    assert (listed["deadAt"], listed["reason"]) == (None, "r")
+    assert admin("DELETE", f"/{listed['deadLetter']}").status_code == 200
+
+
 def test_discard_of_a_corrupt_coupon_changes_nothing(admin, client, dead):
     client.set(KEYS.requested("A"), "many")
     before = everything(client)

@@ -3,10 +3,12 @@
 import re
 
 import pytest
+from flask import render_template
 
 from coupon_service.web import pages
 from coupon_service.web.app import create_app
 from coupon_service.web.problems import STATUS
+from coupon_service.web.schemas import RegisterSchema
 from tests.processes import ROOT
 from tests.state import config_with
 
@@ -23,23 +25,33 @@ def get(fake_client):
     return get
 
 
-def used_texts():
-    """The texts in templates and scripts that are translated."""
-    sources = {
-        ending: "".join(file.read_text(encoding="utf-8") for file in WEB.glob(f"*/*.{ending}"))
-        for ending in ("html", "js")
-    }
+def used_texts(client):
+    """The texts of scripts and pages that are translated."""
+    scripts = "".join(file.read_text(encoding="utf-8") for file in WEB.glob("static/*.js"))
     # A long text has several lines.
-    yield from re.findall(r'\bt\(\s*"([^"]+)"', re.sub(r'"\s*\+ "', "", sources["js"]))
-    yield from re.findall(r'\bt\("([^"]+)"', sources["html"])
-    yield from re.findall(r"\bt\('([^']+)'", sources["html"])
-    # The labels of fields and the heads of columns: ["Label", "field".
-    yield from re.findall(r'\["([^"]+)", "\w+"[],]', sources["html"])
+    used = set(re.findall(r'\bt\(\s*"([^"]+)"', re.sub(r'"\s*\+ "', "", scripts)))
+    with create_app(config_with(), client).test_request_context():
+        for name, coupon_id in (("coupons", None), ("coupon", "A"), ("system", None)):
+            render_template(f"{name}.html", t=lambda text: used.add(text) or text, texts={},
+                            name=name, coupon_id=coupon_id)
+    return used
 
 
-def test_every_text_has_its_korean_and_no_korean_is_left_over():
-    used, korean = set(used_texts()), set(pages.TEXTS["ko"])
-    # A refusal is said in English as the API says it, and in Korean by its code.
+def refused_texts():
+    """What the API says at the fields of a registration."""
+    good = {"couponId": "A", "quantity": 1}
+    for wrong in (
+        *({"couponId": couponId} for couponId in ("", "A b", "request", "..", "x" * 65)),
+        *({"quantity": quantity} for quantity in (0, 10**9 + 1, 1.5)),
+        *({"closesAt": at} for at in ("+012345-01-01T00:00:00.000Z", "1960-01-01T00:00:00.000Z")),
+    ):
+        [texts] = RegisterSchema().validate({**good, **wrong}).values()
+        yield from texts
+
+
+def test_every_text_has_its_korean_and_no_korean_is_left_over(fake_client):
+    used, korean = {*used_texts(fake_client), *refused_texts()}, set(pages.TEXTS["ko"])
+    # Another refusal is said in English as the API says it, and in Korean by its code.
     assert used <= korean <= used | set(STATUS)
 
 

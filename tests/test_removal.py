@@ -18,6 +18,7 @@ from tests.state import (
     drain,
     everything,
     installation_on,
+    log_lines,
     operations_on,
     scripts_on,
     worker_on,
@@ -346,6 +347,43 @@ def test_corrupt_coupon_does_not_hold_up_the_removal_of_others(client, coupons, 
     assert client.zrange(KEYS.removals, 0, -1) == ["A"]
     [failure] = [line for line in caplog.messages if "removal fails" in line]
     assert "couponId=A" in failure and "WRONGTYPE" in failure
+
+
+@pytest.mark.parametrize("corrupt", ["coupon", "pending", "issuances", "all", "quantity", "hash"])
+def test_corrupt_coupon_is_deleted_and_its_id_can_be_registered_again(
+    client, coupons, removal, campaign, corrupt
+):
+    keys = {each: getattr(KEYS, each)("A") for each in ("coupon", "pending", "issuances")}
+    if corrupt == "quantity":
+        client.hdel(keys["coupon"], "quantity")
+    elif corrupt == "hash":
+        client.delete(keys["coupon"])
+    for name, key in keys.items():
+        if corrupt in (name, "all"):
+            client.delete(key)
+            client.set(key, "another type")
+    lost = {"pending": {"refused"}, "issuances": {"issued"}, "all": {"refused", "issued"}}
+    there = {"issued": 9, "refused": 3}
+    assert operations_on(client).delete("A") == {
+        "couponId": "A", **there, **dict.fromkeys(lost.get(corrupt, ()), 0),
+    }
+    with pytest.raises(UnknownCoupon):
+        operations_on(client).delete("A")
+    remove(removal)
+    marks = {KEYS.user("A", f"u{number}") for number in range(9)}
+    assert left_of(client) == (marks if "issued" in lost.get(corrupt, ()) else set())
+    [line] = [line for _, line in log_lines(client) if line["decision"] == "deleted"]
+    assert line["couponId"] == "A"
+    assert coupons.register(Registration("A", 1))[0]["requested"] == 0
+
+
+def test_deletion_of_a_coupon_that_is_not_registered_removes_nothing(client, coupons):
+    coupons.register(Registration("B", 1))
+    client.set(KEYS.coupon("A"), "another type")
+    before = everything(client)
+    with pytest.raises(UnknownCoupon):
+        operations_on(client).delete("A")
+    assert everything(client) == before
 
 
 def test_removals_of_another_type_hold_up_no_decision(client, coupons, worker, caplog):

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from coupon_service.admin.series import SLOTS, SPANS, read_series
-from coupon_service.errors import CorruptData
 from coupon_service.scripts import Registration, Request
 from coupon_service.snapshot import instant
 from tests.state import KEYS, coupons_on, drain, installation_on, operations_on, worker_on
@@ -219,11 +218,17 @@ def test_what_is_no_series_stops_no_sale(sale, coupons, worker, corrupt):
     assert coupons.user("A", "u3")["status"] == "issued"
 
 
-def test_series_of_another_type_is_corrupt_data_of_the_coupon(sale):
+@pytest.mark.parametrize("slot", ["rubbish", "1 2", "1e400 x y", "", "9" * 16 + " 1 1"])
+def test_series_with_a_slot_that_is_no_count_is_not_readable(sale, caplog, slot):
+    sale.hset(KEYS.series("A"), "1:0", slot)
+    assert series_of(sale) is None
+    assert "corrupt series couponId=A error=" in caplog.text
+
+
+def test_series_of_another_type_is_not_readable(sale):
     sale.delete(KEYS.series("A"))
     sale.set(KEYS.series("A"), "no hash")
-    with pytest.raises(CorruptData):
-        series_of(sale)
+    assert series_of(sale) is None
 
 
 def test_coupon_that_is_gone_has_no_counts(client):

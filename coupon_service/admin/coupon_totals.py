@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from coupon_service.admin.coupon_list import CouponList
-from coupon_service.admin.scatter_gather import ask_at_once
+from coupon_service.admin.scatter_gather import ask_at_once, list_coupons
 from coupon_service.errors import corrupt_data_of
 from coupon_service.installation import Installation, Partitions
 from coupon_service.snapshot import REFUSALS, stream_ms
@@ -14,6 +14,8 @@ from coupon_service.snapshot import REFUSALS, stream_ms
 LINES = 1000
 #: The same where the open ones are looked for, and the most coupons that may be one.
 LIVE_LINES, CANDIDATES = 200, 20
+#: Coupons, the first by id, among which further open ones are looked for.
+FIRST = 100
 #: The most coupons that are added up: more would make a read of the metrics take seconds.
 MAX_OTHERS = 10_000
 #: The counters that are added up.
@@ -53,11 +55,12 @@ def read_totals(partitions: Partitions, limit: int) -> Totals:
 
 
 def read_live(partitions: Partitions, limit: int) -> list[dict[str, Any]]:
-    """Return the snapshots of up to `limit` open coupons, the most recently active first.
+    """Return the snapshots of up to `limit` open coupons, the most recently active first, then
+    others by id.
 
-    They are looked for among the newest lines and entries, so that it costs no more where there
-    are many coupons: one that nobody asks for is not found, and one that is asked for much less
-    than another now and then not.
+    They are looked for among the newest lines and entries, and then among the FIRST coupons, so
+    that it costs no more where there are many: of more, one that nobody asks for is not found, and
+    one that is asked for much less than another now and then not.
     """
     chosen = _active(partitions, CANDIDATES, LIVE_LINES)
     shown = {
@@ -65,7 +68,12 @@ def read_live(partitions: Partitions, limit: int) -> list[dict[str, Any]]:
         for each in _snapshots(partitions, partitions.by_installation(chosen))
         if each["state"] == "open"
     }
-    return [shown[coupon_id] for coupon_id in chosen if coupon_id in shown][:limit]
+    live = [shown[coupon_id] for coupon_id in chosen if coupon_id in shown][:limit]
+    if len(live) < limit:
+        others = list_coupons(partitions, FIRST)[0]
+        live += [each for each in others
+                 if each["state"] == "open" and each["couponId"] not in shown]
+    return live[:limit]
 
 
 def _active(partitions: Partitions, limit: int, lines: int) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from coupon_service.admin.scripts import AdminScripts
-from coupon_service.errors import NotPending, UnknownDeadLetter, corrupt_data_of
+from coupon_service.errors import CorruptData, NotPending, UnknownDeadLetter, corrupt_data_of
 from coupon_service.installation import Installation, Partitions
 from coupon_service.scripts import Request
 from coupon_service.snapshot import instant, stream_ms
@@ -32,8 +32,9 @@ class DeadLetters:
             after: the name after which the page begins; empty for the first page.
 
         Returns:
-            deadLetter (its name), deadAt (RFC 3339), entryId, reason and fields of each; and the
-            `after` of the next page, empty at the end.
+            deadLetter (its name), deadAt (RFC 3339, None after the year 9999), entryId, reason and
+            fields of each: as far as they can be read, with the reason corrupt_data, of one that is
+            broken itself; and the `after` of the next page, empty at the end.
         """
         first, _, last_id = after.partition(":")
         found: list[dict[str, Any]] = []
@@ -96,7 +97,7 @@ class DeadLetters:
                 raise _unknown(name)
             shown = _shown(int(number), *entries[0])
             coupon_id, user_id, request_id = (
-                str(shown["fields"].get(key, "")) for key in ("couponId", "userId", "requestId")
+                shown["fields"].get(key, "") for key in ("couponId", "userId", "requestId")
             )
             request = Request(coupon_id, user_id, request_id, shown["entryId"])
             reply = script(AdminScripts(installation.scripts), dead_id, request)
@@ -106,13 +107,31 @@ class DeadLetters:
 
 
 def _shown(partition: int, dead_id: str, entry: dict[str, str]) -> dict[str, Any]:
+    """A dead letter as far as it can be read: one that cannot is to be seen and discarded too."""
+    fields = _fields(entry.get("fields", ""))
+    intact = fields is not None and "entryId" in entry and "reason" in entry
+    try:
+        dead_at = instant(stream_ms(dead_id))
+    except OverflowError:
+        dead_at = None
     return {
         "deadLetter": f"{partition}:{dead_id}",
-        "deadAt": instant(stream_ms(dead_id)),
-        "entryId": entry["entryId"],
-        "reason": entry["reason"],
-        "fields": json.loads(entry["fields"]),
+        "deadAt": dead_at,
+        "entryId": entry.get("entryId", ""),
+        "reason": entry["reason"] if intact else CorruptData.code,
+        "fields": fields or {},
     }
+
+
+def _fields(text: str) -> dict[str, str] | None:
+    """The fields of an entry, which dead_letter.lua was given as JSON; None for anything else."""
+    try:
+        fields = json.loads(text)
+        for value in fields.values():
+            value.encode("utf-8", "surrogateescape")  # as the client sends it
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return dict(fields)
 
 
 def _unknown(name: str) -> UnknownDeadLetter:

@@ -1,18 +1,21 @@
 """How what was issued of a coupon, and its stock, changed over time."""
 
+import logging
 import re
 from typing import Any
 
-from coupon_service.errors import corrupt_data_of
+from coupon_service.errors import CorruptData, corrupt_data_of
 from coupon_service.installation import Installation
 from coupon_service.snapshot import instant
+
+log = logging.getLogger(__name__)
 
 #: The spans (s) of the archives that the scripts keep, see `Keys.series`, and the slots of each.
 SPANS, SLOTS = (1, 60, 3600), 240
 _SLOT = re.compile(r"(\d{1,15}) (-?\d{1,15}) (-?\d{1,15})")
 
 
-def read_series(installation: Installation, coupon_id: str) -> dict[str, Any]:
+def read_series(installation: Installation, coupon_id: str) -> dict[str, Any] | None:
     """Read what was counted of a coupon over time.
 
     The finest archive is taken whose counts add up to all that was issued: that of a flash sale
@@ -22,12 +25,20 @@ def read_series(installation: Installation, coupon_id: str) -> dict[str, Any]:
     Returns:
         spanSeconds, 1, 60 or 3600; and counts, for each span in which something changed, the
         earliest first: at (RFC 3339, its start), issued (cancellations taken off) and stock at its
-        end, counted back from now. They are empty for a coupon that is not registered.
+        end, counted back from now. They are empty for a coupon that is not registered. None if the
+        stored data is not what the scripts wrote: it is a picture, and stops nothing else.
 
     Raises:
         Unavailable: Redis cannot be used now.
-        CorruptData: the stored data is not what the scripts wrote.
     """
+    try:
+        return _read(installation, coupon_id)
+    except CorruptData as error:
+        log.error("corrupt series couponId=%s error=%s", coupon_id, error.__cause__)
+        return None
+
+
+def _read(installation: Installation, coupon_id: str) -> dict[str, Any]:
     client: Any = installation.client
     keys = installation.keys
     with corrupt_data_of(coupon_id), installation.bulkhead:
@@ -50,8 +61,10 @@ def _archive(span: int, slots: dict[str, str], now: int) -> list[tuple[int, int,
     counted. What was counted while the clock was ahead would hide all that was counted since."""
     found = []
     for field, slot in slots.items():
-        count = field.startswith(f"{span}:") and _SLOT.fullmatch(slot)
-        if count and int(count[1]) <= now:
+        count = _SLOT.fullmatch(slot)
+        if not count:
+            raise ValueError(f"{field} is {slot!r}")
+        if field.startswith(f"{span}:") and int(count[1]) <= now:
             found.append((int(count[1]), int(count[2]), int(count[3])))
     newest = max((start for start, _, _ in found), default=0)
     return sorted(count for count in found if count[0] > newest - SLOTS * span)

@@ -109,8 +109,13 @@ class HeldByUser(Schema):
 class DeadLetter(Schema):
     """An entry that could not be decided."""
 
-    deadLetter, deadAt = text("0:1763802767201-0"), instant()
-    entryId, reason = text("1763802767000-0"), text("unknown_coupon")
+    deadLetter, deadAt = text("0:1763802767201-0"), instant(allow_none=True)
+    entryId = text("1763802767000-0")
+    reason = fields.String(required=True, metadata={
+        "description": "corrupt_data where the dead letter is broken itself; what can be read of "
+                       "it is given, and it can be discarded",
+        "example": "unknown_coupon",
+    })
     fields_ = fields.Dict(required=True, data_key="fields", metadata={
         "description": "the entry, as it was read", "example": {"couponId": "SPRING2025"},
     })

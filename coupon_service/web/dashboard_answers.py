@@ -21,7 +21,8 @@ class Overview(Schema):
 
     queue = fields.Nested(Queue, required=True)
     live = fields.List(fields.Nested(Numbers), required=True, metadata={
-        "description": "open coupons, the most recently active first, on the first page",
+        "description": "open coupons, the most recently active first, then others by id, on the "
+                       "first page",
     })
     coupons = fields.List(fields.Nested(Numbers), required=True)
     next = following()
@@ -49,7 +50,9 @@ class CouponOverview(Schema):
 
     queue = fields.Nested(Queue, required=True)
     coupon = fields.Nested(Statistics, required=True)
-    series = fields.Nested(Series, required=True)
+    series = fields.Nested(Series, required=True, allow_none=True, metadata={
+        "description": "null if it cannot be read: the stored data is not what the scripts wrote",
+    })
     issuances = fields.List(fields.Nested(Issuance), required=True)
 
 

@@ -74,7 +74,7 @@ def users(count):
 def test_sale_is_seen_and_run(service, browser, tmp_path):
     browser.open(service.page())
     browser.shows("#connection", "Live")
-    browser.shows("#none", "There is no such coupon.")
+    browser.shows("#no-coupons", "There is no such coupon.")
     browser.click("#open-register")
     browser.type("#field-couponId", "SPRING2025")
     browser.type("#field-quantity", "100")
@@ -132,7 +132,7 @@ def test_sale_is_seen_and_run(service, browser, tmp_path):
     assert service.stock("SPRING2025") == "2"
     browser.click("#delete")
     confirm(browser, "cannot be brought back")
-    browser.shows("#none", "There is no such coupon.")
+    browser.shows("#no-coupons", "There is no such coupon.")
     assert service.stock("SPRING2025") is None
 
     # The browser itself notes the refusal and the user who has none.
@@ -177,7 +177,7 @@ def test_sale_is_run_by_keyboard_alone(service, browser):
     browser.press(Keys.ENTER)
     browser.tab_to("#confirm .danger")
     browser.press(Keys.ENTER)
-    browser.shows("#none", "There is no such coupon.")
+    browser.shows("#no-coupons", "There is no such coupon.")
 
 
 def test_lost_server_is_said_and_found_again(service, browser):
@@ -233,6 +233,16 @@ def test_dead_letter_is_retried_and_discarded(service, browser):
         confirm(browser, "its place returns")
         browser.shows("#no-dead", "None: every entry could be decided.")
         wait_until(lambda: client.get(KEYS.stock("A")) == "4", "the retried request")
+
+
+def test_dead_letter_that_is_broken_is_discarded(service, browser):
+    with service.server.client() as client:
+        client.xadd(KEYS.dead, {"x": "y"})
+    browser.open(service.page("?system"))
+    browser.shows("#dead", "corrupt data")
+    browser.click("#dead .discard")
+    confirm(browser, "its place returns")
+    browser.shows("#no-dead", "None: every entry could be decided.")
 
 
 def test_worker_that_is_stopped_is_said(service, browser):
@@ -313,13 +323,16 @@ def test_what_is_refused_is_said_at_the_field(service, browser):
     browser.shows("#connection", "Live")
     browser.click("#open-register")
     for coupon, quantity, field, text in (
-        ("A", "5", "couponId", "This coupon exists"), ("A b", "5", "couponId", "format"),
-        ("request", "5", "couponId", "A-Z"), ("B", "0", "quantity", "1"),
+        ("A", "5", "couponId", "This coupon exists"), ("A b", "5", "couponId", "A-Z"),
+        ("", "5", "couponId", "A-Z"), ("request", "5", "couponId", "A-Z"),
+        ("B", "0", "quantity", "1000000000"), ("B", "", "quantity", "1000000000"),
+        ("B", "1.5", "quantity", "integer"), ("B", "1e", "quantity", "incomplete"),
     ):
         browser.type("#field-couponId", coupon)
         browser.type("#field-quantity", quantity)
         browser.click("#register .primary")
         browser.shows(f"#problem-{field}", text)
+        wait_until(lambda: browser.find("#register .primary").is_enabled(), "the answer")
         assert browser.find(f"#field-{field}").get_attribute("aria-invalid") == "true"
     browser.click("#register .back")
     assert [each["couponId"] for each in service.list()] == ["A"]
@@ -338,6 +351,22 @@ def test_page_speaks_korean(service, tmp_path):
         browser.type("#field-quantity", "1")
         browser.click("#register .primary")
         browser.shows("#problem-quantity", "이미 발급되었거나")
+        browser.type("#field-quantity", "0")
+        browser.find("#field-opensAt").send_keys("12312031")
+        browser.click("#register .primary")
+        browser.shows("#problem-opensAt", "값이 불완전하거나 올바르지 않습니다.")
+        browser.driver.execute_script("arguments[0].value = '1960-01-01T00:00'",
+                                      browser.find("#field-opensAt"))
+        browser.click("#register .primary")
+        browser.shows("#problem-quantity", "1 이상 1000000000 이하여야 합니다.")
+        browser.shows("#problem-opensAt", "1970-01-02부터 9999-12-31까지")
+        browser.open(service.page())
+        browser.click("#open-register")
+        browser.type("#field-quantity", "5")
+        for coupon in ("", "A b", "request"):
+            browser.type("#field-couponId", coupon)
+            browser.click("#register .primary")
+            browser.shows("#problem-couponId", "1~64자여야 하며")
 
 
 def test_page_of_another_site_can_neither_frame_nor_change_anything(service, browser, tmp_path):
@@ -415,7 +444,7 @@ def test_search_for_what_no_id_has_finds_nothing(service, browser):
     browser.shows("#coupons", "0 of 5")
     for text in ("쿠폰", "A b", "<img>"):
         browser.type("#prefix", text)
-        browser.shows("#none", "There is no such coupon.")
+        browser.shows("#no-coupons", "There is no such coupon.")
         browser.shows("#connection", "Live")
         browser.type("#prefix", " A ")
         browser.shows("#coupons", "0 of 5")
@@ -431,6 +460,42 @@ def test_corrupt_data_is_said_of_the_coupon_and_not_of_redis(service, browser):
     assert browser.violations() == []
     browser.open(service.page("?coupon=A"))
     browser.shows("#connection", "the stored data of A is corrupt")
+
+
+def test_corrupt_coupon_is_deleted_on_its_page_and_in_the_list(service, browser):
+    for coupon in ("A", "B", "C"):
+        service.register(coupon, 5)
+    with service.server.client() as client:
+        for coupon in ("A", "B"):
+            client.set(KEYS.stock(coupon), "abc")
+    browser.open(service.page("?coupon=A"))
+    browser.shows("#connection", "the stored data of A is corrupt")
+    assert not browser.find("#open-register").is_enabled()
+    browser.click("#delete")
+    browser.shows("#confirm", "Its data cannot be read.")
+    confirm(browser, "cannot be brought back")
+    browser.shows("#coupons tr:first-child", "corrupt data")
+    assert browser.violations() == []
+    assert len(browser.all("#coupons .danger")) == 2
+    assert not browser.all("#coupons .danger")[1].is_displayed()
+    browser.click("#coupons .danger")
+    browser.shows("#confirm", "Delete B?")
+    confirm(browser, "Its data cannot be read.")
+    browser.shows("#done", "B is deleted.")
+    wait_until(lambda: [each["couponId"] for each in service.list()] == ["C"], "the deletions")
+    browser.shows("#coupons tr:first-child", "C")
+
+
+def test_series_that_cannot_be_read_is_said_where_the_picture_is(service, browser):
+    service.register("A", 5)
+    with service.server.client() as client:
+        client.delete(KEYS.series("A"))
+        client.set(KEYS.series("A"), "no hash")
+    browser.open(service.page("?coupon=A"))
+    browser.shows("#summary", "What was counted over time is not readable.")
+    browser.shows("#numbers", "Quantity\n5")
+    browser.shows("#connection", "Live")
+    assert browser.violations() == []
 
 
 def test_issuances_of_one_request_id_are_each_shown(service, browser):
@@ -453,6 +518,30 @@ def test_focus_stays_on_what_moves(service, browser):
     service.ask("A", ["u1"])
     browser.shows("#live article:first-child", "A")
     assert browser.driver.switch_to.active_element.text == "A"
+
+
+def test_cancel_means_the_request_that_is_shown_and_no_later_one(service, browser):
+    service.register("A", 9)
+    client = Client(service.api)
+    client.ask("A", "u", **{"Idempotency-Key": "first+&"})
+    browser.open(service.page("?coupon=A"))
+    browser.shows("#numbers", "Issued\n1")
+    browser.type("#user-id", "u")
+    browser.click("#user button")
+    browser.shows("#found", "first+&")
+    client.call("DELETE", "/A/users/u", Authorization=f"Bearer {TOKEN}")
+    client.ask("A", "u", **{"Idempotency-Key": "second"})
+    browser.click("#cancel")
+    browser.shows("#confirm", "request first+&")
+    browser.click("#confirm .danger")
+    browser.shows("#confirm .problem", "no such request")
+    browser.click("#confirm .back")
+    assert client.call("GET", "/A/users/u")[2]["requestId"] == "second"
+    browser.click("#user button")
+    browser.shows("#found", "second")
+    browser.click("#cancel")
+    confirm(browser, "request second")
+    browser.shows("#found", "has no such coupon")
 
 
 def test_user_id_of_any_characters_is_looked_up(service, browser):

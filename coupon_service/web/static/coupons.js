@@ -1,10 +1,7 @@
 // All coupons, in pages; those that are live now first.
-import {byId, done, fill, list, poll, pollNow, t} from "./page.js";
-import {register} from "./dialogs.js";
-import {draw, shown} from "./snapshot.js";
-
-/** Coupons that are shown as live at the most. */
-const LIVE = 5;
+import {byId, done, list, poll, pollNow, t} from "./page.js";
+import {askToDelete, register} from "./dialogs.js";
+import {show as showCoupon} from "./snapshot.js";
 
 let after = "", next = null;
 
@@ -17,29 +14,24 @@ poll(() => `/api/dashboard?${new URLSearchParams({
 })}`, show);
 
 function show(data) {
-  const coupons = isPrefix() ? data.coupons : [];
-  const live = after || prefix() ? [] : liveOf(data);
+  const live = after || prefix() ? [] : data.live;
   list("live", live, coupon => coupon.couponId, update);
   byId("live-section").hidden = !live.length;
-  list("coupons", coupons, coupon => coupon.couponId, update);
-  byId("none").hidden = coupons.length > 0;
+  list("coupons", isPrefix() ? data.coupons : [], coupon => coupon.couponId, update);
   next = isPrefix() ? data.next : null;
   byId("next").disabled = next === null;
   byId("first").disabled = after === "";
   byId("first").parentElement.hidden = next === null && after === "";
 }
 
-/** Those that were active last, then others that are open. */
-function liveOf({live, coupons}) {
-  const others = coupons.filter(({state, couponId}) =>
-    state === "open" && live.every(coupon => coupon.couponId !== couponId));
-  return [...live, ...others].slice(0, LIVE);
-}
-
 function update(element, coupon) {
-  fill(element, shown(coupon));
-  draw(element, coupon);
+  showCoupon(element, coupon);
   element.querySelector("a").href = `?coupon=${encodeURIComponent(coupon.couponId)}`;
+  for (const button of element.querySelectorAll(".delete")) {
+    button.hidden = coupon.state !== "corrupt";
+    button.onclick = () => askToDelete(coupon, () =>
+      done(t("{coupon} is deleted.", {coupon: coupon.couponId})));
+  }
 }
 
 function goTo(page) {

@@ -1,5 +1,6 @@
 // The dialogs: one that asks before something is changed, one that registers and changes a coupon.
-import {byId, call, fill, t} from "./page.js";
+import {byId, call, couponPath, fill, t} from "./page.js";
+import {shown} from "./snapshot.js";
 
 /** What a refusal means is said at the field that it is about. */
 const FIELD_OF = {
@@ -26,12 +27,24 @@ function ask(dialog, act, failed) {
   dialog.showModal();
 }
 
-/** Ask with a title, a text that says what will happen, and the word on the button; then act. */
-export function confirm(title, text, action, act) {
+/** Ask with a title, a text that says what will happen, and the word on the button; then make the
+ *  call, and `called` afterwards. */
+export function confirm(title, text, action, [method, path], called) {
   const dialog = byId("confirm");
   fill(dialog, {title, text, action, problem: ""});
-  ask(dialog, act, error => fill(dialog, {problem: error.message}));
+  ask(dialog, () => call(method, path).then(called), ({message}) => fill(dialog, {problem: message}));
 }
+
+/** Ask whether to delete a coupon; `deleted` is called afterwards. */
+export const askToDelete = (coupon, deleted) => confirm(
+  t("Delete {coupon}?", {coupon: coupon.couponId}),
+  coupon.state === "corrupt"
+    ? t("Its data cannot be read. All of it is removed, and cannot be brought back. "
+        + "The log keeps what happened.")
+    : t("{issued} issuances and {pending} pending requests are removed, and cannot be brought back. "
+        + "The log keeps what happened.", shown(coupon)),
+  t("Delete"), ["DELETE", couponPath(coupon.couponId)], deleted,
+);
 
 /** An instant as a field of the viewer's zone has it. */
 function local(instant) {
@@ -57,11 +70,13 @@ export function register(latest, registered) {
 const refusal = errors => Object.assign(new Error(), {errors});
 
 async function send(form, coupon) {
-  const wrong = [...form.querySelectorAll("input")].filter(({validity}) => !validity.valid);
+  // Such a field has no value; everything else is for the API to refuse.
+  const wrong = [...form.querySelectorAll("input")].filter(({validity}) => validity.badInput);
   if (wrong.length) {
-    throw refusal(Object.fromEntries(wrong.map(its => [its.name, its.validationMessage])));
+    const text = t("The value is incomplete or not valid.");
+    throw refusal(Object.fromEntries(wrong.map(({name}) => [name, text])));
   }
-  const {couponId: {value: couponId}, quantity} = form.elements;
+  const {couponId: {value: couponId, validity}, quantity} = form.elements;
   const body = {couponId, quantity: Number(quantity.value)};
   // What was not touched stays as it is by now, an instant to the millisecond.
   if (coupon && quantity.value === quantity.defaultValue) body.quantity = coupon.quantity;
@@ -69,7 +84,7 @@ async function send(form, coupon) {
     const {value, defaultValue} = form.elements[name];
     if (value !== defaultValue) body[name] = value ? new Date(value).toISOString() : null;
   }
-  if (!coupon) {
+  if (!coupon && validity.valid) {
     const path = `/api/dashboard?limit=1&prefix=${encodeURIComponent(couponId)}`;
     const {coupons} = await call("GET", path);
     if (coupons[0]?.couponId === couponId) {
@@ -79,16 +94,17 @@ async function send(form, coupon) {
   return call("POST", "/api/coupons/register", body);
 }
 
-/** The texts of a refusal by field; what is about none is under `problem`. */
+/** The texts of a refusal by field, one or a list; what is about none is under `problem`. */
 const problems = ({errors, code, message}) => errors ?? {[FIELD_OF[code] ?? "problem"]: message};
 
 function explain(form, texts) {
   const inputs = [...form.querySelectorAll("input")];
+  const said = name => [texts[name] ?? []].flat().map(text => t(text)).join(" ");
   for (const input of inputs) {
-    byId(`problem-${input.name}`).textContent = texts[input.name] ?? "";
+    byId(`problem-${input.name}`).textContent = said(input.name);
     input.setAttribute("aria-invalid", input.name in texts);
   }
   const elsewhere = Object.keys(texts).filter(name => !form.elements[name]);
-  fill(form, {problem: elsewhere.map(name => texts[name]).join(" ")});
+  fill(form, {problem: elsewhere.map(said).join(" ")});
   inputs.find(input => input.name in texts)?.focus();
 }

@@ -28,15 +28,21 @@ export function duration(number) {
     : t("{count} s", {count: count(Math.round(10 * number) / 10)});
 }
 
+/** Change a text if it is another one: a screen reader reads out what is changed. */
+function say(element, text) {
+  if (element.textContent !== String(text)) element.textContent = text;
+}
+
 /** Set the text of what `element` has for each of the values by name. */
 export function fill(element, values) {
   for (const field of element.querySelectorAll("[data-field]")) {
     const value = values[field.dataset.field];
-    if (value !== undefined && field.textContent !== String(value)) field.textContent = value;
+    if (value !== undefined) say(field, value);
   }
 }
 
-/** Make the children of an element those of the items, by keys that differ; what is there stays. */
+/** Make the children of an element those of the items, by keys that differ; what is there stays.
+ *  Where there is none, what says so is shown instead of the table. */
 export function list(id, items, key, update) {
   const parent = byId(id), template = byId(`${id}-row`).content.firstElementChild;
   const there = new Map([...parent.children].map(child => [child.dataset.key, child]));
@@ -48,6 +54,9 @@ export function list(id, items, key, update) {
     if (parent.children[at] !== child) parent.insertBefore(child, parent.children[at] ?? null);
     update(child, item);
   });
+  const none = byId(`no-${id}`), table = none && parent.closest(".scroll");
+  if (none) none.hidden = items.length > 0;
+  if (table) table.hidden = items.length === 0;
   // A child that is moved loses the focus.
   if (parent.contains(focused)) focused.focus({preventScroll: true});
 }
@@ -79,14 +88,6 @@ export function done(text) {
   pollNow();
 }
 
-/** Change something that needs no body, and say `text`. */
-export const change = (method, path, text) => call(method, path).then(() => done(text));
-
-/** Change a text that a screen reader reads out, if it is another one. */
-function say(id, text) {
-  if (byId(id).textContent !== text) byId(id).textContent = text;
-}
-
 function showQueue({workers, backlog, oldestSeconds, missingPartitions}) {
   fill(byId("queue"), {
     workers: count(workers), backlog: count(backlog),
@@ -97,7 +98,7 @@ function showQueue({workers, backlog, oldestSeconds, missingPartitions}) {
     workers === 0 && t("No worker runs: requests are accepted and wait."),
     list && t("Partitions that cannot be used: {list}", {list}),
   ].filter(Boolean);
-  say("alarm", alarms.join(" "));
+  say(byId("alarm"), alarms.join(" "));
   byId("alarm").hidden = !alarms.length;
 }
 
@@ -106,8 +107,8 @@ const LOST = {
   404: t("This coupon is not registered (any more)."), 503: t("Redis cannot be used."),
 };
 
-/** Poll `path()` and show what it returns. */
-export function poll(path, show) {
+/** Poll `path()` and show what it returns; `failed` is called with the error of a poll. */
+export function poll(path, show, failed = () => null) {
   let timer, latest = 0, failures = 0, shownAt = null;
 
   pollNow = async () => {
@@ -121,11 +122,12 @@ export function poll(path, show) {
       show(data);
       [shownAt, failures] = [Date.now(), 0];
       byId("as-of").textContent = t("As of {time}", {time: time(shownAt)});
-      say("connection", t("Live"));
+      say(byId("connection"), t("Live"));
     } catch (error) {
       failures += 1;
       const since = shownAt ? ` ${t("Last seen {time}.", {time: time(shownAt)})}` : "";
-      say("connection", (LOST[error.status] ?? error.message) + since);
+      say(byId("connection"), (LOST[error.status] ?? error.message) + since);
+      failed(error);
     }
     const pause = document.hidden ? HIDDEN : VISIBLE;
     timer = setTimeout(pollNow, failures ? Math.min(pause * 2 ** (failures - 1), LONGEST) : pause);

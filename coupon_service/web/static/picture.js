@@ -19,9 +19,10 @@ const brief = new Intl.NumberFormat(document.documentElement.lang, {
 });
 
 /** Draw the counts of `series`; returns what they show in words. */
-export function picture(svg, {spanSeconds, counts}, quantity) {
+export function picture(svg, series, quantity) {
   svg.replaceChildren();
-  const right = svg.clientWidth - MARGIN;
+  if (!series) return t("What was counted over time is not readable.");
+  const {spanSeconds, counts} = series, right = svg.clientWidth - MARGIN;
   svg.setAttribute("viewBox", `0 0 ${svg.clientWidth} ${HEIGHT}`);
   if (!counts.some(({issued}) => issued)) return t("No issuance was counted yet.");
   const span = 1000 * spanSeconds;

@@ -1,5 +1,5 @@
 // How the counters of a coupon are shown, in a list as on its own page.
-import {count, moment, t} from "./page.js";
+import {count, fill, moment, t} from "./page.js";
 
 const STATES = {
   scheduled: t("scheduled"), open: t("open"), sold_out: t("sold out"), closed: t("closed"),
@@ -25,12 +25,12 @@ export function shown({
   };
 }
 
-/** Draw what is issued and pending of a coupon, and colour its state. */
-export function draw(element, coupon) {
-  const {state, quantity, issued = 0, pending = 0} = coupon;
+/** Fill in a coupon and other texts, draw what is issued and pending of it, colour its state. */
+export function show(element, coupon, others) {
+  const {state, quantity, issued = 0, pending = 0} = coupon, texts = shown(coupon);
   const bar = element.querySelector(".bar"), percent = number => 100 * number / (quantity ?? 1);
-  const words = t("{issued} issued, {pending} pending, {left} left", shown(coupon));
-  bar.setAttribute("aria-label", words);
+  fill(element, {...texts, ...others});
+  bar.setAttribute("aria-label", t("{issued} issued, {pending} pending, {left} left", texts));
   bar.children[0].setAttribute("width", percent(issued));
   bar.children[1].setAttribute("x", percent(issued));
   bar.children[1].setAttribute("width", percent(pending));

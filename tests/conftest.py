@@ -98,6 +98,16 @@ def own_server(tmp_path) -> Iterator[Server]:
 @pytest.fixture
 def launch() -> Iterator[Callable[[Process], Process]]:
     """Take over processes that end with the test."""
+    yield from _launch()
+
+
+@pytest.fixture(scope="module")
+def launch_for_all() -> Iterator[Callable[[Process], Process]]:
+    """Take over processes that end with the tests of a file."""
+    yield from _launch()
+
+
+def _launch() -> Iterator[Callable[[Process], Process]]:
     launched: list[Process] = []
 
     def take(process: Process) -> Process:

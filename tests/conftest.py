@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import fakeredis
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from coupon_service.config import Config
@@ -16,6 +17,12 @@ from tests.processes import Process, Server
 from tests.sinks import sink_url  # noqa: F401 (a fixture)
 from tests.state import PARTITIONS, AllCoupons, config_with, coupons_on, worker_on
 from worker import Worker
+
+# How fast a machine makes examples says nothing of the service.
+settings.register_profile(
+    "any machine", settings.default, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 CONFIG = config_with()
 # Also for the processes that the tests start.
@@ -91,6 +98,16 @@ def own_server(tmp_path) -> Iterator[Server]:
 @pytest.fixture
 def launch() -> Iterator[Callable[[Process], Process]]:
     """Take over processes that end with the test."""
+    yield from _launch()
+
+
+@pytest.fixture(scope="module")
+def launch_for_all() -> Iterator[Callable[[Process], Process]]:
+    """Take over processes that end with the tests of a file."""
+    yield from _launch()
+
+
+def _launch() -> Iterator[Callable[[Process], Process]]:
     launched: list[Process] = []
 
     def take(process: Process) -> Process:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.browser import chromium
 from tests.load import Client
-from tests.processes import HOST, ROOT, gunicorn, tool, worker
+from tests.processes import HOST, ROOT, Server, gunicorn, tool, worker
 
 EXAMPLES = ROOT / "docs" / "examples"
 
@@ -25,7 +25,7 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def other_origin():
     """The origin of a static server with the examples."""
     server = ThreadingHTTPServer((HOST, 0), partial(Quiet, directory=EXAMPLES))
@@ -37,14 +37,17 @@ def other_origin():
     server.server_close()
 
 
-@pytest.fixture
-def api(own_server, launch, tmp_path, other_origin):
-    """The URL of an API with a worker and one coupon of one, which pages of the other origin may
-    use."""
-    web, url = gunicorn(own_server.url, tmp_path / "web.log", COUPON_CORS_ORIGINS=other_origin)
-    launch(web)
-    launch(worker(own_server.url, tmp_path / "worker.log"))
-    Client(url).register("SPRING2025", 1)
+@pytest.fixture(scope="module")
+def api(launch_for_all, tmp_path_factory, other_origin):
+    """The URL of an API with a worker, which pages of the other origin may use. It has a coupon of
+    one for each program, and one for the page."""
+    folder = tmp_path_factory.mktemp("examples")
+    server = launch_for_all(Server(folder).start())
+    web, url = gunicorn(server.url, folder / "web.log", COUPON_CORS_ORIGINS=other_origin)
+    launch_for_all(web)
+    launch_for_all(worker(server.url, folder / "worker.log"))
+    for coupon_id in ("curl.sh", "request_coupon.py", "poll.mjs", "SPRING2025"):
+        Client(url).register(coupon_id, 1)
     return url.removesuffix("/api/coupons")
 
 
@@ -59,7 +62,7 @@ def api(own_server, launch, tmp_path, other_origin):
 def test_program_gets_a_coupon_and_says_why_it_gets_none(api, program, example, issued, refused):
     for user, code, expected in (("user123", 0, issued), ("user456", 1, refused)):
         ran = subprocess.run(
-            [tool(program), EXAMPLES / example, api, "SPRING2025", user],
+            [tool(program), EXAMPLES / example, api, example, user],
             capture_output=True, text=True, timeout=60,
         )
         assert (ran.returncode, expected in ran.stdout + ran.stderr) == (code, True), ran

@@ -41,15 +41,15 @@ def api(own_server, launch, tmp_path):
     return process, url
 
 
-@pytest.mark.parametrize(
-    "sent, answer",
-    [(b"", b""), (b"POST / HTTP/1.1\r\nHost: a\r\n", b"HTTP/1.1 400 Bad Request\r\n")],
-)
-def test_connection_that_says_nothing_more_is_closed(api, sent, answer):
+def test_connection_that_says_nothing_more_is_closed(api):
     _, url = api
-    with socket.create_connection((HOST, urlsplit(url).port), timeout=4 * SILENCE) as connection:
-        connection.sendall(sent)
-        assert connection.makefile("rb").read()[:len(answer) or None] == answer
+    silent, half = (
+        socket.create_connection((HOST, urlsplit(url).port), timeout=4 * SILENCE) for _ in range(2)
+    )
+    with silent, half:
+        half.sendall(b"POST / HTTP/1.1\r\nHost: a\r\n")
+        assert silent.makefile("rb").read() == b""
+        assert half.makefile("rb").read().startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
 @pytest.mark.parametrize("delay", [0, 0.02, 0.05])
@@ -58,7 +58,8 @@ def test_sigterm_while_the_processes_start_ends_them_as_soon(own_server, launch,
     launch(process)
     time.sleep(delay)  # the processes are at different places of their start
     os.killpg(process.pid, signal.SIGTERM)
-    assert process.wait(seconds=10) == 0, process.output()
+    # A process that missed the signal would be killed after gunicorn's graceful timeout of 30 s.
+    assert process.wait(seconds=25) == 0, process.output()
 
 
 def test_full_pool_of_connections_is_no_outage(own_server, launch, tmp_path):

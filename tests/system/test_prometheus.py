@@ -8,7 +8,6 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -45,7 +44,7 @@ SALE_SECONDS = float(os.environ.get("SALE_SECONDS") or 0)
 
 
 class Prometheus:
-    """A Prometheus that reads `address` five times a second."""
+    """A Prometheus that reads `address` once a second, which is its timeout too."""
 
     def __init__(self, folder, address, launch):
         (folder / "token").write_text(SECRET)
@@ -54,7 +53,7 @@ class Prometheus:
         scrape = scrape_configuration().replace("/etc/prometheus/coupon-token", "token")
         scrape = scrape.replace("coupons.example:8080", address)
         (folder / "prometheus.yml").write_text(
-            "global: {scrape_interval: 200ms, evaluation_interval: 200ms}\n"
+            "global: {scrape_interval: 1s, evaluation_interval: 200ms}\n"
             f"rule_files: [alerts.yml]\n{scrape}", encoding="utf-8",
         )
         port = free_port()
@@ -95,32 +94,22 @@ class Watched(NamedTuple):
     url: str
     worker: Process
     prometheus: Prometheus
-    launch: Callable[[Process], Process]
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory):
+def watched(launch_for_all, tmp_path_factory):
     """The API, a worker, and the Prometheus that watches them, which needs seconds to begin."""
-    folder, launched = tmp_path_factory.mktemp("prometheus"), []
-
-    def launch(process):
-        launched.append(process)
-        return process
-
-    server = launch(Server(tmp_path_factory.mktemp("redis")).start())
+    folder = tmp_path_factory.mktemp("prometheus")
+    server = launch_for_all(Server(tmp_path_factory.mktemp("redis")).start())
     api, url = gunicorn(server.url, folder / "web.log", COUPON_ADMIN_TOKEN=SECRET)
-    launch(api)
-    worker = launch(start_worker(server.url, folder / "worker.log"))
-    try:
-        prometheus = Prometheus(folder, urlsplit(url).netloc, launch)
-        yield Watched(server, url, worker, prometheus, launch)
-    finally:
-        for process in launched[::-1]:
-            process.stop()
+    launch_for_all(api)
+    worker = launch_for_all(start_worker(server.url, folder / "worker.log"))
+    prometheus = Prometheus(folder, urlsplit(url).netloc, launch_for_all)
+    return Watched(server, url, worker, prometheus)
 
 
 def test_counters_in_prometheus_are_those_in_redis_after_a_sale(watched):
-    _, url, _, prometheus, _ = watched
+    _, url, _, prometheus = watched
     client = watched.server.client()
     asked = 'sum(coupon_http_requests_total{route="/api/coupons/request"})'
     admitted = asked.replace("}", ',status="200"}')
@@ -156,8 +145,8 @@ def test_counters_in_prometheus_are_those_in_redis_after_a_sale(watched):
     assert prometheus.firing() == set()
 
 
-def test_alert_fires_when_requests_wait_and_the_worker_is_stopped(watched):
-    server, url, worker, prometheus, launch = watched
+def test_alert_fires_when_requests_wait_and_the_worker_is_stopped(watched, launch_for_all):
+    server, url, worker, prometheus = watched
     client = server.client()
     Client(url).register("C", 10, SECRET)
     Client(url).ask("C", "first")
@@ -167,6 +156,6 @@ def test_alert_fires_when_requests_wait_and_the_worker_is_stopped(watched):
     Client(url).ask("C", "second")
     assert backlog(client) == 1
     wait_until(lambda: prometheus.firing() == {"CouponNoWorker"}, "the alert to fire")
-    launch(start_worker(server.url, worker.log.with_name("worker2.log")))
+    launch_for_all(start_worker(server.url, worker.log.with_name("worker2.log")))
     wait_until(lambda: not prometheus.firing(), "the alert to end")
     assert coupons_on(client).snapshot("C")["issued"] == 2

@@ -117,7 +117,10 @@ def test_sale_is_seen_and_run(service, browser, tmp_path):
 
     browser.click("#csv")
     downloads = tmp_path / "downloads"
-    wait_until(lambda: list(downloads.glob("*.csv")), "the download")
+    # Chromium reserves the name with an empty file.
+    wait_until(
+        lambda: any(file.stat().st_size for file in downloads.glob("*.csv")), "the download"
+    )
     [file] = downloads.glob("*.csv")
     with file.open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))

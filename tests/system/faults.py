@@ -94,6 +94,7 @@ def read_only(server: Server) -> Iterator[None]:
 def failed_save(server: Server) -> Iterator[None]:
     """MISCONF: a snapshot could not be written, for a folder stands where it should go."""
     with server.client() as client, configured(server, save="3600 1000000"):
+        (server.folder / "dump.rdb").unlink(missing_ok=True)  # of the fault before
         (server.folder / "dump.rdb").mkdir()
         client.bgsave()
         wait_until(

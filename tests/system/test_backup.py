@@ -41,6 +41,7 @@ def restored(server, tmp_path):
                    capture_output=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["snapshot", "aof"])
 def test_restored_data_agrees_and_goes_on(server, restored, tmp_path, way):
     snapshot, aof, restore_snapshot, restore_aof, start = blocks()

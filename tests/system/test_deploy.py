@@ -144,6 +144,7 @@ def test_plain_http_is_sent_to_tls(nginx):
     assert answer.headers["Location"] == "https://shop.example/api/coupons/request"
 
 
+@pytest.mark.long
 def test_connections_to_gunicorn_are_kept_and_never_used_when_it_has_closed_them(nginx):
     front = nginx()
     for number in range(50):
@@ -154,6 +155,7 @@ def test_connections_to_gunicorn_are_kept_and_never_used_when_it_has_closed_them
     assert front.call("GET", "/api/coupons/A")[0].status == 200
 
 
+@pytest.mark.long
 def test_half_a_request_keeps_no_connection_to_gunicorn(nginx):
     front = nginx()
     wait_until(lambda: front.upstream_connections() == 0, "the connections to be closed")

@@ -46,6 +46,7 @@ def fill(server, url):
     wait_until(lambda: not backlog(client) and client.xlen(KEYS.dead) == 2, "the dead letters")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
 def test_every_answer_is_as_documented(own_server, launch, tmp_path, way):
     settings, token = WAYS[way]

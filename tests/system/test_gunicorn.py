@@ -165,6 +165,7 @@ def test_client_that_keeps_its_connections_loses_no_request_in_restarts(
 ISSUED = 40_000
 
 
+@pytest.mark.long
 def test_slow_reader_of_an_export_gets_all_of_it(own_server, api, tmp_path):
     _, url = api
     client = own_server.client()

@@ -155,6 +155,7 @@ def test_each_line_is_copied_once_while_everything_is_killed(
 
 
 @needs_postgres
+@pytest.mark.long
 def test_sink_that_is_down_delays_nothing_and_catches_up(
     own_server, own_postgres, launch, tmp_path
 ):
@@ -191,6 +192,7 @@ def test_sink_that_is_down_delays_nothing_and_catches_up(
 
 
 @needs_postgres
+@pytest.mark.long
 def test_copier_that_waits_for_a_lock_says_so_and_ends_with_a_signal(
     own_server, shared_postgres, launch, tmp_path
 ):

@@ -20,6 +20,7 @@ from tests.processes import HOST, ROOT, Process, Server, free_port, gunicorn, to
 from tests.processes import worker as start_worker
 from tests.state import backlog, coupons_on, decided
 
+pytestmark = pytest.mark.long
 RULES = ROOT / "docs" / "alerts.yml"
 SECRET = TOKEN["Authorization"].partition(" ")[2]
 

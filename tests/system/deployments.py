@@ -183,13 +183,13 @@ class Sentinels(Deployment):
                 sentinel.client(timeout=1).execute_command("SENTINEL MASTER", "coupons")
                 for sentinel in self.sentinels
             ]
-        except RedisError:
+            primaries = {each.port for each in self.primaries()}
+        except RedisError:  # one that changes its role closes its connections
             return None
         ports = {int(state["port"]) for state in states}
         busy = any({"s_down", "o_down", "failover_in_progress", "reconf_inprog"} &
                    set(str(state["flags"]).split(",")) for state in states)
         [primary, *_] = ports
-        primaries = {each.port for each in self.primaries()}
         return primary if len(ports) == 1 and not busy and primaries == ports else None
 
     def kill_sentinel(self, chance: random.Random) -> None:

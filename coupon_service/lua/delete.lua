@@ -38,8 +38,7 @@ redis.call('ZCARD', removals) -- raises if it is not a sorted set
 check_log(log)
 local now = text(now_ms())
 
--- ZREM is the first write because a server that is out of memory still allows it, and what
--- follows it.
+-- ZREM is the first write: a server out of memory still allows it, and what follows it.
 redis.call('ZREM', coupons, coupon_id)
 if #misplaced > 0 then
   redis.call('DEL', unpack(misplaced))

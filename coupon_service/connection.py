@@ -1,5 +1,7 @@
 """How the processes connect to Redis."""
 
+import time
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +21,9 @@ from coupon_service import topology
 from coupon_service.config import Config
 from coupon_service.errors import ConfigError, is_read_only
 
+#: Seconds for which a connection may read what a server knows that is no primary any more.
+STALE_FOR = 1.0
+
 
 class NotPrimary(ConnectionError):
     """Raised when a server says that it is not, or not any more, the primary of what is asked."""
@@ -29,20 +34,34 @@ class PrimaryConnection:
 
     Where that is is asked whenever it connects, also after a time-out. A server that says it is not
     the primary ends the connection and what was under way on it, as if it were lost: so one retry
-    finds the new primary, and no pipeline keeps the errors of the old one among its replies.
+    finds the new primary, and no pipeline keeps the errors of the old one among its replies. It
+    says so only of a write, so one is tried now and then: DEL of a key that there never is.
     """
 
     host: str
     port: int
 
-    def __init__(self, locate: topology.Locate | None = None, **options: Any) -> None:
+    def __init__(
+        self, locate: topology.Locate | None = None, never: str = "", **options: Any
+    ) -> None:
         super().__init__(**options)
-        self._locate = locate
+        self._locate, self._never = locate, never
+        self._try_write_at = 0.0
 
     def _connect(self) -> Any:
         if self._locate:
             self.host, self.port = self._locate((self.host, self.port))
+        self._try_write_at = time.monotonic() + STALE_FOR
         return super()._connect()  # type: ignore[misc]
+
+    def check_health(self) -> None:
+        """Called by redis-py before it sends a command."""
+        if time.monotonic() < self._try_write_at:
+            return
+        self._try_write_at = time.monotonic() + STALE_FOR
+        self.send_command("DEL", self._never, check_health=False)  # type: ignore[attr-defined]
+        with suppress(ResponseError):  # the command that follows meets what else is wrong
+            self.read_response()
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         """Return a reply, as the connection of redis-py does."""
@@ -83,6 +102,7 @@ def connect(
         pool: Any = BlockingConnectionPool(  # type: ignore[no-untyped-call]
             connection_class=type(f"Primary{base.__name__}", (PrimaryConnection, base), {}),
             locate=_locate(found, config, timeout, partition, options) if found else None,
+            never=f"{config.prefix(partition)}coupons:never",
             # Stated, because a pool alone would not retry and Redis() would, ten times.
             retry=Retry(ConstantBackoff(0.05), retries),
             **{"max_connections": config.redis_connections, "timeout": timeout, **options},

@@ -32,7 +32,7 @@ end
 -- Why no new user is admitted now, if that is so.
 local refusal
 if not quantity then
-  refusal = {'unknown_coupon'}
+  refusal = from_primary(coupon, {'unknown_coupon'})
 elseif opens_at or closes_at then
   local now = now_ms()
   if opens_at and now < opens_at then

@@ -21,12 +21,12 @@ local coupon_id, user_id, group, meant = unpack(ARGV)
 
 local quantity, deleted_at = unpack(redis.call('HMGET', coupon, 'quantity', 'deletedAt'))
 if deleted_at or not quantity then
-  return {'unknown_coupon'}
+  return from_primary(coupon, {'unknown_coupon'})
 end
 local mark = redis.call('GET', user)
 local request_id, id = parts(mark or redis.call('HGET', pending, user_id))
 if not request_id or meant ~= '' and meant ~= request_id then
-  return {'not_requested'}
+  return from_primary(coupon, {'not_requested'})
 end
 local left = whole(redis.call('GET', stock), 'stock')
 local taken = whole(redis.call('GET', requested), 'requested')

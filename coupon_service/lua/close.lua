@@ -9,7 +9,7 @@ local coupon, log = unpack(KEYS)
 local stored = redis.call('HMGET', coupon, 'quantity', 'deletedAt', 'opensAt', 'closesAt',
   'expiresAt')
 if stored[2] or not stored[1] then
-  return {'unknown_coupon'}
+  return from_primary(coupon, {'unknown_coupon'})
 end
 local now, opens_at = now_ms(), whole(stored[3], 'opensAt')
 local closes_at = math.min(now, whole(stored[4] or stored[5], 'closesAt') or now)

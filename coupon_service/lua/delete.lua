@@ -30,7 +30,7 @@ if is_a('hash', coupon) then
   registered = not deleted_at and (quantity or registered)
 end
 if not registered then
-  return {'unknown_coupon'}
+  return from_primary(coupon, {'unknown_coupon'})
 end
 local waiting = is_a('hash', pending) and redis.call('HLEN', pending) or 0
 local issued = is_a('stream', issuances) and redis.call('XLEN', issuances) or 0

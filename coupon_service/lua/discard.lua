@@ -15,7 +15,7 @@ local dead, coupon, requested, pending, log = unpack(KEYS)
 local dead_id, coupon_id, user_id, request_id, entry_id = unpack(ARGV)
 
 if #redis.call('XRANGE', dead, dead_id, dead_id) == 0 then
-  return {'unknown_dead_letter'}
+  return from_primary(coupon, {'unknown_dead_letter'})
 end
 local waiting = redis.call('HGET', pending, user_id) == request_id .. ' ' .. entry_id
   and redis.call('HEXISTS', coupon, 'deletedAt') == 0

@@ -49,6 +49,17 @@ local function newer(id, than)
   return #ms > #than_ms or #ms == #than_ms and ms > than_ms
 end
 
+-- A reply before which nothing was written. Raises READONLY on a server that is no primary any more,
+-- because what that knows may be old. HDEL of no field changes nothing, and what else may keep the
+-- server from writing is no reason not to reply.
+local function from_primary(coupon, reply)
+  local tried = redis.pcall('HDEL', coupon, '')
+  if type(tried) == 'table' and string.find(tostring(tried.err), 'READONLY', 1, true) then
+    redis.call('HDEL', coupon, '')
+  end
+  return reply
+end
+
 -- The greatest id that a stream has ever given.
 local function last_id(stream)
   if redis.call('EXISTS', stream) == 0 then

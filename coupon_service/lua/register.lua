@@ -56,7 +56,7 @@ for number = 1, (#KEYS - 4) / 4 do
   local coupon = read(number)
   local status = refusal(coupon)
   if status then
-    return {status, coupon.id, coupon.declared, coupon.taken}
+    return from_primary(KEYS[5], {status, coupon.id, coupon.declared, coupon.taken})
   end
   registered[number] = coupon
 end
@@ -65,7 +65,7 @@ check_coupons(coupons)
 redis.call('ZCARD', removals) -- raises if it is not a sorted set
 check_log(log)
 if ARGV[2] == '1' then
-  return {'registered'}
+  return from_primary(KEYS[5], {'registered'})
 end
 
 local reply = {'registered'}
@@ -106,4 +106,4 @@ for _, coupon in ipairs(registered) do
     reply[#reply + 1] = number
   end
 end
-return reply
+return from_primary(KEYS[5], reply)

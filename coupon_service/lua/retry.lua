@@ -15,14 +15,14 @@ local dead, requests, coupon, pending = unpack(KEYS)
 local dead_id, coupon_id, user_id, request_id, entry_id = unpack(ARGV)
 
 if #redis.call('XRANGE', dead, dead_id, dead_id) == 0 then
-  return {'unknown_dead_letter'}
+  return from_primary(coupon, {'unknown_dead_letter'})
 end
 local quantity, deleted_at = unpack(redis.call('HMGET', coupon, 'quantity', 'deletedAt'))
 if deleted_at or not quantity then
-  return {'unknown_coupon'}
+  return from_primary(coupon, {'unknown_coupon'})
 end
 if redis.call('HGET', pending, user_id) ~= request_id .. ' ' .. entry_id then
-  return {'not_pending'}
+  return from_primary(coupon, {'not_pending'})
 end
 
 -- XADD is the first write because it is the one that a server may refuse: nothing is half done.

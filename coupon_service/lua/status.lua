@@ -1,4 +1,4 @@
--- Reads what has become of the requests of users for one coupon, and writes nothing.
+-- Reads what has become of the requests of users for one coupon.
 -- KEYS   1 coupon (hash)
 --        2 pending (hash)
 --        3.. issuance mark of each user
@@ -25,4 +25,4 @@ for row, pending in ipairs(redis.call('HMGET', KEYS[2], unpack(ARGV))) do
     replies[row] = {'not_requested'}
   end
 end
-return replies
+return from_primary(KEYS[1], replies)

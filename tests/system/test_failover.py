@@ -4,9 +4,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from coupon_service.connection import NotPrimary
+from coupon_service.scripts import Registration, Request
 from coupon_service.web.app import create_app
-from tests.processes import wait_until, worker
-from tests.state import KEYS, assert_consistent, config_with
+from tests.processes import HOST, free_port, wait_until, worker
+from tests.state import KEYS, assert_consistent, config_with, scripts_on
 from tests.system.chaos.proxy import Proxy
 
 
@@ -57,3 +59,48 @@ def test_worker_finds_the_new_primary_without_a_restart(pair, proxy, launch, tmp
         fail_over(pair, proxy)
     assert process.popen.poll() is None
     assert_consistent(pair.client(), "A")
+
+
+def test_demoted_primary_answers_nothing(pair, proxy):
+    """Its data is old: what was registered and requested since then is unknown there."""
+    url, token = "/api/coupons", {"Authorization": "Bearer x"}
+    api, other = (
+        create_app(config_with(redis_url=proxy.url, admin_token="x")).test_client()
+        for _ in range(2)
+    )
+    register = {"json": {"couponId": "A", "quantity": 9}, "headers": token}
+    assert ask(api, "u").status_code == 404
+    for path in ("A/users/u", "A"):  # each on a connection of its own
+        assert api.get(f"{url}/{path}").status_code == 404
+    with connections_kept(pair.primary):
+        pair.demote()
+    pair.replica.client().execute_command("REPLICAOF", HOST, free_port())
+    proxy.server_port = pair.primary.port
+    assert other.post(f"{url}/register", **register).status_code == 200
+    assert ask(other, "u").status_code == 200
+
+    assert ask(api, "another").status_code == 200
+    assert api.get(f"{url}/A/users/u").json["status"] == "pending"
+    wait_until(lambda: api.get(f"{url}/A").status_code == 200, "the read of the new primary", 5)
+
+
+@pytest.fixture
+def replica(real_client):
+    """A client of a replica that is empty, and whose primary does not answer."""
+    real_client.execute_command("REPLICAOF", HOST, free_port())
+    yield real_client
+    real_client.execute_command("REPLICAOF", "NO", "ONE")
+
+
+REQUEST = Request("A", "u", "r", "1-1")
+
+
+@pytest.mark.parametrize("name, arguments", [
+    ("register", ([Registration("A", 1)], True)), ("register", ([Registration("A", 1)],)),
+    ("admit", ([REQUEST],)), ("status", ([REQUEST],)), ("close", ("A",)),
+    ("cancel", ("A", "u", "r")), ("delete", ("A",)), ("retry", ("1-1", REQUEST)),
+    ("discard", ("1-1", REQUEST)),
+])
+def test_script_does_not_reply_on_a_replica(replica, name, arguments):
+    with pytest.raises(NotPrimary):
+        getattr(scripts_on(replica), name)(*arguments)

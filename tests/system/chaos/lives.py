@@ -56,7 +56,7 @@ class Lives:
             self._admit_many(coupon, life)
             if expires:
                 self.counts["expiries"] += 1
-                while self._call("GET", f"/{coupon}")[0] != 404:
+                while self._call("GET", f"/{coupon}/users/-")[1]["code"] != "unknown_coupon":
                     time.sleep(0.05)
             else:
                 time.sleep(chance.uniform(0.1, 1.5))

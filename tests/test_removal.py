@@ -377,6 +377,20 @@ def test_corrupt_coupon_is_deleted_and_its_id_can_be_registered_again(
     assert coupons.register(Registration("A", 1))[0]["requested"] == 0
 
 
+@pytest.mark.parametrize("corrupt", ["coupon", "pending"])
+def test_coupon_that_becomes_corrupt_while_it_is_removed_can_be_deleted_again(
+    client, removal, campaign, corrupt
+):
+    operations_on(client).delete("A")
+    client.delete(getattr(KEYS, corrupt)("A"))
+    client.set(getattr(KEYS, corrupt)("A"), "another type")
+    assert not removal.remove_page("A")
+    assert KEYS.removals in left_of(client)
+    operations_on(client).delete("A")
+    remove(removal)
+    assert left_of(client) == set()
+
+
 def test_deletion_of_a_coupon_that_is_not_registered_removes_nothing(client, coupons):
     coupons.register(Registration("B", 1))
     client.set(KEYS.coupon("A"), "another type")

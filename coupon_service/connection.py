@@ -47,24 +47,29 @@ class PrimaryConnection:
         super().__init__(**options)
         self._locate, self._never = locate, never
         self._try_write_at = 0.0
+        self._tries_write = False
 
     def _connect(self) -> Any:
         if self._locate:
             self.host, self.port = self._locate((self.host, self.port))
-        self._try_write_at = time.monotonic() + STALE_FOR
+        self._try_write_at, self._tries_write = time.monotonic() + STALE_FOR, False
         return super()._connect()  # type: ignore[misc]
 
     def check_health(self) -> None:
         """Called by redis-py before it sends a command."""
-        if time.monotonic() < self._try_write_at:
-            return
-        self._try_write_at = time.monotonic() + STALE_FOR
-        self.send_command("DEL", self._never, check_health=False)  # type: ignore[attr-defined]
-        with suppress(ResponseError):  # the command that follows meets what else is wrong
-            self.read_response()
+        if time.monotonic() >= self._try_write_at:
+            self._try_write_at, self._tries_write = time.monotonic() + STALE_FOR, True
+            self.send_command("DEL", self._never, check_health=False)  # type: ignore[attr-defined]
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         """Return a reply, as the connection of redis-py does."""
+        if self._tries_write:
+            self._tries_write = False
+            with suppress(ResponseError):  # what else is wrong is wrong with the command as well
+                self._read(*args, **options)
+        return self._read(*args, **options)
+
+    def _read(self, *args: Any, **options: Any) -> Any:
         try:
             return super().read_response(*args, **options)  # type: ignore[misc]
         except ResponseError as error:

@@ -4,16 +4,20 @@ Format 1 gave every key of a coupon a TTL and listed the coupons in a set. Forma
 lists them in a sorted set, and has the instants of their removal in another; see keys.py.
 """
 
+import logging
 from contextlib import suppress
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from coupon_service.config import Config
+from coupon_service.errors import is_corrupt_data
 from coupon_service.keys import Keys
 from coupon_service.stream import pages
 from coupon_service.worker_scripts import WorkerScripts
+
+log = logging.getLogger(__name__)
 
 #: The number of the format that this version reads and writes.
 FORMAT = 2
@@ -63,10 +67,10 @@ class Migration:
         elif not self._config.is_cluster and self._client.exists(
             Keys(prefix).format, Keys(prefix).coupons
         ):
-            stored = 1
+            stored = "1"
         else:
             stored = self._client.get(self._keys.partitions)
-        if stored is not None and int(stored) != count:
+        if stored not in (None, str(count)):
             raise UnusableData(
                 f"the data has {stored} partitions and COUPON_PARTITIONS is {count}: set it to "
                 f"{stored}, or use an empty Redis or another COUPON_KEY_PREFIX"
@@ -94,7 +98,12 @@ class Migration:
         while ids := self._client.zrangebylex(self._keys.coupons, after, "+", 0, PAGE):
             for coupon_id in ids:
                 self._scripts.migrate(coupon_id)
-                self._persist_marks(coupon_id)
+                try:
+                    self._persist_marks(coupon_id)
+                except RedisError as error:
+                    if not is_corrupt_data(error):
+                        raise
+                    log.error("marks are not converted couponId=%s error=%s", coupon_id, error)
             count += len(ids)
             after = f"({ids[-1]}"
         with suppress(OutOfMemoryError):  # decisions need no memory; the next start sets it
@@ -105,5 +114,5 @@ class Migration:
         for page in pages(self._client, self._keys.issuances(coupon_id)):
             with self._client.pipeline(transaction=False) as writes:
                 for _, entry in page:
-                    writes.persist(self._keys.user(coupon_id, entry["userId"]))
+                    writes.persist(self._keys.user(coupon_id, entry.get("userId", "")))
                 writes.execute()

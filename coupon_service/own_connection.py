@@ -16,7 +16,8 @@ class OwnConnection:
 
     A pool asks the system about each connection that it hands out, which costs several times what
     the round trip of a script does. Left out, a connection that the server has closed is noticed
-    when its reply does not come; that call is repeated, because each script can be.
+    when its reply does not come; that call is repeated, because each script can be. No write is
+    tried on it either to learn whether it leads to the primary: the scripts do that.
     """
 
     def __init__(self, client: Redis) -> None:
@@ -36,7 +37,7 @@ class OwnConnection:
         packed = connection.pack_commands(commands)
 
         def try_once() -> list[Any]:
-            connection.send_packed_command(packed)
+            connection.send_packed_command(packed, check_health=False)
             return [_reply(connection) for _ in commands]
 
         try:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from itertools import islice
 from typing import Any
 
 from redis import Redis
@@ -80,5 +81,7 @@ class Removal:
             reads.xrange(keys.issuances(coupon_id), count=PAGE)
             (cursor, pending), entries = reads.execute()
         self._cursors[coupon_id] = cursor
+        # A hash of a compact encoding is read whole; what is left out is read once more.
+        pending = dict(islice(pending.items(), PAGE))
         issued = [(line, entry.get("userId", "")) for line, entry in entries]
         return self._scripts.remove(coupon_id, pending, issued)

@@ -29,7 +29,7 @@ FAULTS = {
         Budget(again=0, cancel=0, fault=0), "the coupon is not live",
     ),
     "remove.lua removes marks by name, whatever they say": (
-        "remove", "id == line", "true",
+        "remove", "select(2, parts(mark)) == line", "true",
         Budget(admit=1, again=0, cancel=0, delete=2, fault=0), "issuances are not those of the",
     ),
 }

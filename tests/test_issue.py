@@ -228,3 +228,16 @@ def test_log_that_has_no_more_ids_is_waited_for(client, coupons, worker, decide)
         else:
             scripts.remove("A", {"u": f"r {entry_id}"}, [])
     assert everything(client) == before
+
+
+@pytest.mark.parametrize("last", ["253402300800000-0", "18446744073709551615-1"])
+def test_issuances_that_have_no_more_ids_concern_their_coupon_alone(client, coupons, worker, last):
+    """Their ids become those of lines in the log, which is that of all coupons."""
+    coupons.register(Registration("A", 3), Registration("B", 3))
+    client.xadd(KEYS.issuances("A"), {"userId": "x"}, id=last)
+    coupons.request("A", "u", "r")
+    coupons.request("B", "u", "r")
+    drain(client, worker)
+    assert coupons.user("B", "u")["status"] == "issued"
+    [(_, dead)] = client.xrange(KEYS.of("A").dead)
+    assert "CORRUPT the ids of the issuances" in dead["reason"]

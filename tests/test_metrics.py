@@ -14,7 +14,7 @@ from coupon_service.connection import connect
 from coupon_service.errors import CouponError
 from coupon_service.installation import Installation
 from coupon_service.keys import Keys
-from coupon_service.ledger.copier import Copier
+from coupon_service.ledger.copier import Copier, group_of
 from coupon_service.scripts import Registration
 from coupon_service.snapshot import REFUSALS
 from coupon_service.web.app import create_app
@@ -199,6 +199,14 @@ def test_ledger_tells_its_lag_and_its_failure(client, tmp_path):
     samples = scrape(client)
     assert samples.all("coupon_ledger_failing", **labels) == [0, 0]
     assert samples.all("coupon_ledger_lag_seconds", **labels) == [0]
+
+
+@pytest.mark.parametrize("noted", ["[]", "{"])
+def test_error_of_a_sink_that_is_none_is_left_out(client, noted):
+    keys = installation_on(client).keys
+    client.xgroup_create(keys.log, group_of("file:/x"), id="0", mkstream=True)
+    client.hset(keys.ledger, "error:file:/x", noted)
+    assert not scrape(client).all("coupon_ledger_failing")
 
 
 def test_oldest_entry_tells_its_age(client):

@@ -5,7 +5,7 @@ from redis.exceptions import ConnectionError
 
 from coupon_service.config import Config
 from coupon_service.errors import Unavailable
-from coupon_service.keys import GROUP
+from coupon_service.keys import GROUP, Keys
 from coupon_service.migration import UnusableData
 from coupon_service.scripts import Registration
 from coupon_service.web import preflight
@@ -102,6 +102,29 @@ def test_until_it_is_converted_requests_are_served_and_the_rest_is_503(old):
     installation_on(old).migration.run()
     drain(old, worker_on(old, claim_idle_ms=1))
     assert coupons.user("SUMMER", "new")["status"] == "issued"
+
+
+@pytest.mark.parametrize("key", ["coupon", "issuances"])
+def test_corrupt_coupon_is_converted_with_the_others_and_can_be_deleted(old, key):
+    corrupt = getattr(KEYS, key)("PLAIN")
+    old.delete(corrupt)
+    old.set(corrupt, "another type")
+    assert installation_on(old).migration.run() == 3
+    assert expiring(old) == set()
+    operations_on(old).delete("PLAIN")
+    assert old.zrange(KEYS.coupons, 0, -1) == ["SUMMER", "UNUSED"]
+
+
+def test_issuance_without_a_user_does_not_stop_the_conversion(old):
+    old.xadd(KEYS.issuances("PLAIN"), {"x": "y"})
+    assert installation_on(old).migration.run() == 3
+    assert expiring(old) == set()
+
+
+def test_number_of_partitions_that_is_none_is_told(client):
+    client.set(Keys("{0}:").partitions, "many")
+    with pytest.raises(UnusableData, match="the data has many partitions"):
+        installation_on(client).migration.run()
 
 
 def test_worker_converts_before_it_decides(old):

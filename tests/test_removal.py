@@ -245,7 +245,7 @@ def test_corrupt_since_makes_a_dead_letter_of_the_foreign_entry_alone(client, co
     drain(client, worker)
     assert decisions(client) == [("admitted", "issued")]
     [(_, dead)] = client.xrange(KEYS.dead)
-    assert "CORRUPT x is not a stream id" in dead["reason"]
+    assert "CORRUPT a stream id is none" in dead["reason"]
 
 
 def test_top_up_does_not_make_waiting_entries_old(client, coupons, worker):
@@ -375,6 +375,38 @@ def test_corrupt_coupon_is_deleted_and_its_id_can_be_registered_again(
     [line] = [line for _, line in log_lines(client) if line["decision"] == "deleted"]
     assert line["couponId"] == "A"
     assert coupons.register(Registration("A", 1))[0]["requested"] == 0
+
+
+def test_expired_coupon_of_another_type_can_be_deleted(client, removal, campaign):
+    expire(client)
+    client.delete(KEYS.coupon("A"))
+    client.set(KEYS.coupon("A"), "another type")
+    before = everything(client)
+    assert not removal.remove_page("A")
+    assert everything(client) == before
+    operations_on(client).delete("A")
+    remove(removal)
+    assert left_of(client) == set()
+
+
+def test_issuance_mark_of_another_type_is_removed(client, removal, campaign):
+    client.delete(KEYS.user("A", "u0"))
+    client.rpush(KEYS.user("A", "u0"), "another type")
+    operations_on(client).delete("A")
+    remove(removal)
+    assert left_of(client) == set()
+
+
+def test_pending_requests_that_come_in_one_read_are_removed_in_pages(client, removal, campaign):
+    """A server gives a hash of a compact encoding whole, whatever is asked for."""
+    given, remove_page = [], removal._scripts.remove
+    removal._scripts.remove = lambda coupon, pending, issued: (
+        given.append(len(pending)) or remove_page(coupon, pending, issued)
+    )
+    expire(client)
+    remove(removal)
+    assert given[:2] == [2, 1]
+    assert left_of(client) == set()
 
 
 @pytest.mark.parametrize("corrupt", ["coupon", "pending"])

@@ -149,6 +149,27 @@ def test_dead_letters_that_cannot_be_written_hold_up_nobody_in_the_batch(client,
     assert client.xlen(KEYS.requests) == 1
 
 
+def test_dead_letters_without_ids_lose_no_entry(client, coupons, worker):
+    coupons.register(Registration("A", 2))
+    client.xadd(KEYS.dead, {"x": "y"}, id="18446744073709551615-18446744073709551615")
+    client.xadd(KEYS.requests, {"x": "y"})
+    coupons.request("A", "u", "r")
+    for _ in range(3):
+        worker.run_once()
+    assert coupons.user("A", "u")["status"] == "issued"
+    assert [fields for _, fields in client.xrange(KEYS.requests)] == [{"x": "y"}]
+
+
+@pytest.mark.parametrize("name", ["stock", "requested"])
+def test_number_beyond_those_of_lua_makes_a_dead_letter(client, coupons, worker, name):
+    coupons.register(Registration("A", 2))
+    coupons.request("A", "u", "r")
+    client.set(getattr(KEYS, name)("A"), 2 ** 63)
+    drain(client, worker)
+    assert client.xlen(KEYS.dead) == 1
+    assert coupons.user("A", "u")["status"] == "pending"
+
+
 def test_dead_letter_that_could_not_be_written_is_written_later(real_client):
     worker = worker_on(real_client, claim_idle_ms=1)
     real_client.xadd(KEYS.requests, {"x": "y"})

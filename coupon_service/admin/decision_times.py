@@ -13,10 +13,11 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any, NamedTuple
 
-from redis.exceptions import ResponseError, WatchError
+from redis.exceptions import ResponseError
 
 from coupon_service.admin.operations import quantiles
 from coupon_service.admin.scatter_gather import ask_at_once
+from coupon_service.admin.scripts import AdminScripts
 from coupon_service.errors import corrupt_data_of
 from coupon_service.installation import Installation, Partitions
 from coupon_service.snapshot import stream_ms
@@ -57,17 +58,11 @@ def observe(installation: Installation) -> DecisionTimes:
     client: Any = installation.client
     key, log = installation.keys.decision_times, installation.keys.log
     with corrupt_data_of("the decision times"), installation.bulkhead:
-        # WatchError: another process has counted the same lines.
-        with suppress(ResponseError, WatchError), client.pipeline() as steps:
-            steps.watch(key)
-            after, newest = steps.hget(key, _UP_TO), steps.xrevrange(log, count=1)
+        with suppress(ResponseError):
+            after, newest = client.hget(key, _UP_TO), client.xrevrange(log, count=1)
             if newest and newest[0][0] != after:
-                counted = _count(steps, log, after, newest[0][0])
-                steps.multi()
-                for field, number in counted.items():
-                    steps.hincrby(key, field, number)
-                steps.hset(key, _UP_TO, newest[0][0])
-                steps.execute()
+                counted = _count(client, log, after, newest[0][0])
+                AdminScripts(installation.scripts).observe(after, newest[0][0], counted)
         stored = client.hgetall(key)
         return DecisionTimes(
             [int(stored.get(field, 0)) for field in _FIELDS], int(stored.get(_SUM_MS, 0)) / 1000

@@ -1,5 +1,6 @@
 """The scripts of administrators, each with a method that gives its reply a type."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from coupon_service.keys import GROUP
@@ -99,3 +100,16 @@ class AdminScripts:
             keys.pending(coupon_id),
             keys.log,
         ], [dead_id, *request]))
+
+    def observe(self, after: str | None, last: str, counted: Mapping[str, int]) -> None:
+        """Add times of decisions, unless another process has added those of these lines.
+
+        Args:
+            after: id of the line of the log after which they were counted; None: the first.
+            last: id of the last one.
+            counted: by field of the hash of decision times, what is added to it.
+        """
+        args: list[str | int] = [after or "", last]
+        for field, number in counted.items():
+            args += [field, number]
+        self._scripts.call("observe", [self._keys.decision_times], args)

@@ -44,6 +44,8 @@ def statuses(installation: Installation) -> Iterator[Status]:
     for (sink, cursor), lines in zip(cursors.items(), waiting, strict=True):
         oldest = stream_ms(lines[0][0]) if lines else milliseconds(time)
         found = json.loads(noted.get(f"error:{sink}", "{}"))
+        if not isinstance(found, dict):
+            raise ValueError(f"the error of {sink} is none")
         yield Status(
             sink, installation.partition, cursor, max(milliseconds(time) - oldest, 0) / 1000,
             found.get("kind", ""), found.get("error", ""),

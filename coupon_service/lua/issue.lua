@@ -37,6 +37,9 @@ for row, mark in ipairs(redis.call('HMGET', pending, unpack(users))) do
   issued[users[row]] = parts(redis.call('GET', KEYS[8 + row]))
 end
 check_log(log)
+if is_used_up(issuances) then
+  error('CORRUPT the ids of the issuances are beyond the year 9999', 0)
+end
 local last = last_id(issuances)
 local last_ms = tonumber(string.match(last, '^%d+'))
 -- An issuance has the id of its line. The server chooses the ids, but for the first line of a log

@@ -14,7 +14,11 @@
 local coupons, place, removals, coupon = unpack(KEYS, 1, 4)
 local coupon_id = ARGV[1]
 
-local quantity, expires_at = unpack(redis.call('HMGET', coupon, 'quantity', 'expiresAt'))
+local kind = redis.call('TYPE', coupon).ok
+local quantity, expires_at
+if kind == 'hash' then
+  quantity, expires_at = unpack(redis.call('HMGET', coupon, 'quantity', 'expiresAt'))
+end
 local ttl = redis.call('PTTL', coupon)
 if ttl >= 0 and expires_at then
   redis.call('ZADD', removals, 'NX', text(now_ms() + ttl), coupon_id)
@@ -23,7 +27,7 @@ for row = 4, 8 do
   redis.call('PERSIST', KEYS[row])
 end
 if redis.call('TYPE', coupons).ok == 'set' and redis.call('SREM', coupons, coupon_id) == 1 then
-  if quantity then
+  if quantity or kind ~= 'hash' and kind ~= 'none' then -- of another type it can be deleted
     redis.call('ZADD', place, 0, coupon_id)
   end
   if redis.call('EXISTS', coupons) == 0 and redis.call('EXISTS', place) == 1 then

@@ -1,13 +1,13 @@
 -- Put before every script by the loader: the checks and formats that they share.
 
 -- The number that a stored value stands for, written as INCR writes it; nil where there is none.
--- Raises CORRUPT for anything else, such as '010', '1e3' or 'nan'.
+-- Raises CORRUPT for anything else, such as '010', '1e3', 'nan', or what a Lua number cannot count.
 local function whole(value, name)
   if not value then
     return nil
   end
   local number = string.match(value, '^%-?%d+$') and tonumber(value)
-  if not number or string.format('%.0f', number) ~= value then
+  if not number or math.abs(number) >= 2 ^ 53 or string.format('%.0f', number) ~= value then
     error('CORRUPT ' .. name .. ' is not a whole number', 0)
   end
   return number
@@ -41,7 +41,7 @@ local function newer(id, than)
   local ms, sequence = string.match(id, '^(%d+)-(%d+)$')
   local than_ms, than_sequence = string.match(than, '^(%d+)-(%d+)$')
   if not (ms and than_ms) then
-    error('CORRUPT ' .. than .. ' is not a stream id', 0)
+    error('CORRUPT a stream id is none', 0)
   end
   if ms == than_ms then
     ms, than_ms = sequence, than_sequence
@@ -101,6 +101,11 @@ local function check_coupons(coupons)
   redis.call('ZCARD', coupons)
 end
 
+-- Whether a stream has come so far that no id may follow: those of an instant that has none.
+local function is_used_up(stream)
+  return newer(last_id(stream), '253402300799999-0')
+end
+
 -- Raises unless a line can be added to the log. The error is not called CORRUPT because the log
 -- concerns all coupons: no entry is at fault.
 local function check_log(log)
@@ -108,7 +113,7 @@ local function check_log(log)
   if kind ~= 'stream' and kind ~= 'none' then
     error('MISPLACED the log is not a stream', 0)
   end
-  if newer(last_id(log), '253402300799999-0') then
+  if is_used_up(log) then
     error('MISPLACED the ids of the log are beyond the year 9999', 0)
   end
 end

@@ -38,18 +38,21 @@ for at = 4, 2 + 2 * waiting, 2 do
 end
 for row = 1, #KEYS - 10 do
   local line = ARGV[3 + 2 * waiting + row]
-  local _, id = parts(redis.call('GET', KEYS[10 + row]))
-  if id == line then
+  local mark = redis.pcall('GET', KEYS[10 + row])
+  local is_of_another_type = type(mark) == 'table'
+  if is_of_another_type or select(2, parts(mark)) == line then
     marks[#marks + 1] = KEYS[10 + row]
   end
   lines[row] = line
 end
 local counts = {redis.call('HLEN', pending), redis.call('XLEN', issuances)} -- or raise
+local is_deleted = redis.call('HEXISTS', coupon, 'deletedAt') == 1
 check_log(log)
 
 -- ZREM is the first write: a server out of memory still allows it, and what follows it.
 redis.call('ZREM', coupons, coupon_id)
-if redis.call('HSETNX', coupon, 'deletedAt', text(now)) == 1 then
+if not is_deleted then
+  redis.call('HSET', coupon, 'deletedAt', text(now))
   redis.call('XADD', log, '*', 'couponId', coupon_id, 'decision', 'deleted', 'issued', counts[2],
     'pending', counts[1])
 end

@@ -174,6 +174,33 @@ def test_instant_that_could_not_be_shown_again_is_422(post, http, instant):
     assert post(REGISTER, body) == (422, "invalid_request")
 
 
+@pytest.mark.parametrize(
+    "instant", ["2030-01-01x00:00:00Z", "2030-W01-1T00:00:00Z", "20300101T000000Z",
+                "2030-01-01T00Z", "2030-01-01T00:00:00+0900", "2030-01-01T00:00:00,5Z",
+                "２030-01-01T00:00:00Z"],
+)
+def test_instant_of_another_form_than_rfc_3339_is_422(post, instant):
+    body = f'{{"couponId":"B","quantity":1,"expiresAt":"{instant}"}}'.encode()
+    assert post(REGISTER, body) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize("instant", ["2030-01-01t00:00:00z", "2030-01-01 09:00:00.000+09:00"])
+def test_instant_may_have_small_letters_and_a_blank(http, instant):
+    http.post(REGISTER, json={"couponId": "B", "quantity": 1, "opensAt": instant})
+    assert http.get("/api/coupons/B").json["opensAt"] == "2030-01-01T00:00:00.000Z"
+
+
+def test_path_that_is_no_utf_8_is_nobodys(http):
+    """It must not become U+FFFD, which may be somebody."""
+    http.post(REGISTER, json={"couponId": "B", "quantity": 1})
+    assert http.post(REQUEST, json={"couponId": "B", "userId": "\ufffd"}).status_code == 200
+    for method in ("GET", "DELETE"):
+        path = {"PATH_INFO": "/api/coupons/B/users/\xff"}  # what a server makes of %ff
+        answer = http.open("/", method=method, environ_overrides=path)
+        assert (answer.status_code, answer.json["code"]) == (404, "not_found")
+    assert http.get("/api/coupons/B/users/%EF%BF%BD").json["status"] == "pending"
+
+
 def test_last_instant_is_shown_as_it_was_given(http):
     http.post(REGISTER, json={
         "couponId": "B", "quantity": 1, "expiresAt": "9999-12-31T23:59:59.999Z",

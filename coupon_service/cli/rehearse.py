@@ -106,6 +106,7 @@ def _sale(
     holders = [each["userId"] for each in issued]
     accepted = {name for name, code in codes.items() if code == "accepted"}
     refused = sum(code == "sold_out" for code in codes.values())
+    others = sorted(set(codes.values()) - {"accepted", "sold_out"})
     promised = min(users, quantity)
     waits = sorted(times)
     click.echo(f"promised  {promised} issued, {users - promised} refused, nobody twice")
@@ -117,6 +118,7 @@ def _sale(
         took = fromisoformat(issued[0]["issuedAt"]) - fromisoformat(shown["registeredAt"])
         click.echo(f"last one  issued after {took.total_seconds():.1f} s")
     return [text for wrong, text in (
+        (others, f"requests are answered with {', '.join(others)}"),
         (shown["pending"], f"{shown['pending']} requests are not decided: does a worker run?"),
         (shown["issued"] > promised, f"{shown['issued'] - promised} too many are issued"),
         (shown["issued"] < promised, f"{promised - shown['issued']} too few are issued"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, Response
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter
 
 from coupon_service.web.http_counters import OTHER, HttpCounters
@@ -115,7 +115,16 @@ class LeanFlask(Flask):
         return super().__call__(environ, counted)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Bind the routes to the path of a request, whatever host it names."""
+        """Bind the routes to the path of a request, whatever host it names.
+
+        Raises:
+            NotFound: the path is not UTF-8: what Werkzeug makes of it could be another user's.
+        """
+        if request is not None and "\ufffd" in request.path:
+            try:
+                request.environ["PATH_INFO"].encode("latin-1").decode()
+            except UnicodeDecodeError:
+                raise NotFound from None
         if request is None or self.config["SERVER_NAME"] or self.config["TRUSTED_HOSTS"]:
             return super().create_url_adapter(request)
         return MapAdapter(

@@ -28,6 +28,10 @@ _user_id = validate.Regexp(
     error="1 to 128 characters without control characters, and no . or .. between slashes",
 )
 
+#: Section 5.6; with a blank for the T too, as its note allows.
+_RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)", re.ASCII
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Beyond them an instant has no ms since 1970, or none that could be shown again.
 _FIRST, _LAST = _EPOCH + timedelta(days=1), datetime.max.replace(tzinfo=UTC)
@@ -41,6 +45,9 @@ class Instant(fields.AwareDateTime):
     """RFC 3339 with an offset, from 1970-01-02 to 9999-12-31 UTC, loaded as ms since 1970."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        value = value.upper() if isinstance(value, str) else value
+        if not _RFC_3339.fullmatch(str(value)):  # Python reads other forms of ISO 8601 as well
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
         loaded: datetime = super()._deserialize(value, *args, **kwargs)
         if not _FIRST <= loaded <= _LAST:
             raise ValidationError("not from 1970-01-02 to 9999-12-31 UTC")

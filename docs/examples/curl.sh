@@ -2,14 +2,17 @@
 # Requests a coupon and waits for the decision.
 # Usage: curl.sh <URL of the API> <couponId> <userId>
 set -eu
-api=$1 coupon=$2 user=$3
+api=$1
+escape() { printf %s "$1" | sed 's/["\\]/\\&/g'; }
+coupon=$(escape "$2") user=$(escape "$3")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
 # The key makes the retries safe: the same request is accepted once.
+key=$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')
 code=$(curl --silent --show-error --retry 5 --retry-connrefused --max-time 5 \
   --output "$folder/answer" --dump-header "$folder/head" --write-out '%{http_code}' \
-  --header 'Content-Type: application/json' --header "Idempotency-Key: curl-$coupon-$user" \
+  --header 'Content-Type: application/json' --header "Idempotency-Key: $key" \
   --data "{\"couponId\": \"$coupon\", \"userId\": \"$user\"}" "$api/api/coupons/request")
 if [ "$code" != 200 ]; then
   cat "$folder/answer" >&2

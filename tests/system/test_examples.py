@@ -60,7 +60,7 @@ def api(launch_for_all, tmp_path_factory, other_origin):
     ],
 )
 def test_program_gets_a_coupon_and_says_why_it_gets_none(api, program, example, issued, refused):
-    for user, code, expected in (("user123", 0, issued), ("user456", 1, refused)):
+    for user, code, expected in (('사용자 "1"\\', 0, issued), ("user456", 1, refused)):
         ran = subprocess.run(
             [tool(program), EXAMPLES / example, api, example, user],
             capture_output=True, text=True, timeout=60,

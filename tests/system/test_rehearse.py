@@ -59,6 +59,15 @@ def test_stopped_worker_is_said(service, own_server, run):
     assert coupons_left(own_server) == []
 
 
+def test_requests_that_are_refused_otherwise_are_said(own_server, launch, tmp_path, run):
+    api, url = gunicorn(own_server.url, tmp_path / "web.log", COUPON_ADMIN_TOKEN=TOKEN,
+                        COUPON_USER_KEY="k" * 32)
+    launch(api)
+    result = run(url.removesuffix("/api/coupons"))
+    assert result.exit_code == 1
+    assert "BROKEN: requests are answered with token_missing" in result.output
+
+
 def test_one_too_many_is_said(own_server, launch, tmp_path, run):
     """A copy of the service whose scripts admit and issue one more than the quantity."""
     copy = tmp_path / "copy"

@@ -118,6 +118,9 @@ def _supervise(
     while not received and all(process.poll() is None for process in running):
         time.sleep(0.1)
     ended = [process.returncode for process in running if process.returncode is not None]
+    for name, process in zip(commands, running, strict=True):
+        if process.returncode is not None and not received:
+            click.echo(f"{name} has ended ({process.returncode}): all are stopped", err=True)
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in running:
             with suppress(ProcessLookupError):

@@ -51,6 +51,10 @@ def _open(url: str, partitions: int) -> Sink:
     if scheme == "file" and rest.strip("/"):
         folder = Path(f"/{rest.lstrip('/')}" if rest.startswith("//") else rest)
         return FileSink(folder.absolute(), partitions)
+    driver = {"sqlite": "sqlite", "postgres": "postgresql+psycopg",
+              "postgresql": "postgresql+psycopg"}.get(scheme)
+    if not driver:
+        raise _unusable(scheme)
     try:
         from sqlalchemy import make_url
         from sqlalchemy.exc import ArgumentError
@@ -60,16 +64,18 @@ def _open(url: str, partitions: int) -> Sink:
         raise ConfigError(
             "COUPON_LEDGER needs SQLAlchemy for all but file: pip install 'coupon-service[ledger]'"
         ) from None
-    driver = {"sqlite": "sqlite", "postgres": "postgresql+psycopg",
-              "postgresql": "postgresql+psycopg"}.get(scheme)
     try:
         parsed = make_url(f"{driver}:{rest}")
-        if driver and parsed.database:
+        if parsed.database:
             return SqlSink(parsed)
     except (ArgumentError, ModuleNotFoundError, ValueError):
         pass
+    raise _unusable(scheme)
+
+
+def _unusable(scheme: str) -> ConfigError:
     # Without the URL, which may have a password.
-    raise ConfigError(
+    return ConfigError(
         f"COUPON_LEDGER: {scheme!r} is no ledger: file:folder/, sqlite:///ledger.db or "
         "postgresql://user:password@host/database, separated by commas"
     )

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -199,6 +200,7 @@ def test_flask_run_serves_beside_a_worker(up, own_server, launch, tmp_path):
 def test_failing_process_stops_the_others(up, own_server):
     running = up(REDIS_URL="redis://localhost:6379/?nonsense=1")
     assert running.wait() not in (0, 130)
+    assert re.search(r"^(web|worker) has ended \(\d+\): all are stopped$", running.output(), re.M)
     running.assert_nothing_left()
 
 

@@ -66,8 +66,13 @@ def show(answer: Any, as_json: bool) -> None:
         click.echo(json.dumps(answer))
         return
     for name, value in answer.items():
-        text = " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
-        click.echo(f"{name:14} {'-' if text is None else text}")
+        click.echo(f"{name:14} {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={_text(each)}" for name, each in value.items())
+    return "-" if value is None else str(value)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

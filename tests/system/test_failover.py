@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from coupon_service.connection import NotPrimary
+from coupon_service.connection import NotPrimary, connect
 from coupon_service.scripts import Registration, Request
 from coupon_service.web.app import create_app
 from tests.processes import HOST, free_port, wait_until, worker
@@ -82,6 +82,23 @@ def test_demoted_primary_answers_nothing(pair, proxy):
     assert ask(api, "another").status_code == 200
     assert api.get(f"{url}/A/users/u").json["status"] == "pending"
     wait_until(lambda: api.get(f"{url}/A").status_code == 200, "the read of the new primary", 5)
+
+
+@pytest.mark.parametrize("rules", [("+@all",), ("+@all", "-del")])
+def test_write_that_is_tried_takes_no_reply_of_another_command(own_server, monkeypatch, rules):
+    monkeypatch.setattr("coupon_service.connection.STALE_FOR", 0.0)
+    own_server.client().execute_command("ACL", "SETUSER", "u", "on", ">p", "~*", *rules)
+    url = own_server.url.replace("redis://", "redis://u:p@")
+    with connect(config_with(redis_url=url)) as client:
+        for number in range(20):
+            assert client.set("key", number)
+            with client.pipeline() as reads:
+                reads.get("key").hget("key", "field").get("key")
+                first, error, last = reads.execute(raise_on_error=False)
+            assert (first, last) == (str(number), str(number))
+            assert "WRONGTYPE" in str(error)
+    tried = own_server.client().info("commandstats")["cmdstat_del"]
+    assert tried["calls"] + tried["rejected_calls"] == 40
 
 
 @pytest.fixture

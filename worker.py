@@ -84,7 +84,7 @@ class Worker:
 
     def _migrate(self) -> None:
         if count := self._migration.run():
-            log.info("data converted coupons=%d", count)
+            log.info("data is of format 2 now coupons=%d", count)
         self._migrated = True
         log.info("worker starts consumer=%s%s", self._stream.consumer, self._label)
 

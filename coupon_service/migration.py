@@ -93,7 +93,6 @@ class Migration:
         while self._client.type(self._keys.coupons) == "set":
             for coupon_id in self._client.srandmember(self._keys.coupons, PAGE):
                 self._scripts.migrate(coupon_id)
-                count += 1
         # After a crash the coupons that have moved already are gone through again.
         after = "-"
         while ids := self._client.zrangebylex(self._keys.coupons, after, "+", 0, PAGE):
@@ -105,6 +104,7 @@ class Migration:
                     if not is_corrupt_data(error):
                         raise
                     log.error("marks are not converted couponId=%s error=%s", coupon_id, error)
+            count += len(ids)
             after = f"({ids[-1]}"
         with suppress(OutOfMemoryError):  # decisions need no memory; the next start sets it
             self._client.set(self._keys.format, FORMAT)

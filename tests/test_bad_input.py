@@ -190,13 +190,15 @@ def test_instant_may_have_small_letters_and_a_blank(http, instant):
     assert http.get("/api/coupons/B").json["opensAt"] == "2030-01-01T00:00:00.000Z"
 
 
-def test_path_that_is_no_utf_8_is_nobodys(http):
+@pytest.mark.parametrize("path, environ", [
+    ("/", {"PATH_INFO": "/api/coupons/B/users/\xff"}), ("/api/coupons/B/users/%ff", {}),
+], ids=["gunicorn", "flask run"])
+def test_path_that_is_no_utf_8_is_nobodys(http, path, environ):
     """It must not become U+FFFD, which may be somebody."""
     http.post(REGISTER, json={"couponId": "B", "quantity": 1})
     assert http.post(REQUEST, json={"couponId": "B", "userId": "\ufffd"}).status_code == 200
     for method in ("GET", "DELETE"):
-        path = {"PATH_INFO": "/api/coupons/B/users/\xff"}  # what a server makes of %ff
-        answer = http.open("/", method=method, environ_overrides=path)
+        answer = http.open(path, method=method, environ_overrides=environ)
         assert (answer.status_code, answer.json["code"]) == (404, "not_found")
     assert http.get("/api/coupons/B/users/%EF%BF%BD").json["status"] == "pending"
 

@@ -230,7 +230,9 @@ def test_log_that_has_no_more_ids_is_waited_for(client, coupons, worker, decide)
     assert everything(client) == before
 
 
-@pytest.mark.parametrize("last", ["253402300800000-0", "18446744073709551615-1"])
+@pytest.mark.parametrize("last", [
+    "253402300799998-5", "253402300799999-0", "253402300800000-0", "18446744073709551615-1",
+])
 def test_issuances_that_have_no_more_ids_concern_their_coupon_alone(client, coupons, worker, last):
     """Their ids become those of lines in the log, which is that of all coupons."""
     coupons.register(Registration("A", 3), Registration("B", 3))
@@ -241,3 +243,12 @@ def test_issuances_that_have_no_more_ids_concern_their_coupon_alone(client, coup
     assert coupons.user("B", "u")["status"] == "issued"
     [(_, dead)] = client.xrange(KEYS.of("A").dead)
     assert "CORRUPT the ids of the issuances" in dead["reason"]
+
+
+def test_last_issuances_that_leave_ids_to_the_log_are_followed(client, coupons, worker):
+    coupons.register(Registration("A", 3))
+    client.xadd(KEYS.issuances("A"), {"userId": "x"}, id="253402300799997-5")
+    for user in ("u", "v"):
+        coupons.request("A", user, "r")
+        drain(client, worker)
+    assert [coupons.user("A", user)["status"] for user in ("u", "v")] == ["issued", "issued"]

@@ -45,7 +45,7 @@ def test_line_has_time_level_logger_process_and_message(lines):
 
 
 @pytest.mark.parametrize("format, args, fields", [
-    ("data converted coupons=%d", (3,), {"coupons": 3}),
+    ("data is of format 2 now coupons=%d", (3,), {"coupons": 3}),
     ("removed couponId=%s", ("A",), {"couponId": "A"}),
     ("dead letter entryId=%s reason=%s", ("1-0", '"two words"'),
      {"entryId": "1-0", "reason": "two words"}),

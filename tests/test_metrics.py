@@ -283,6 +283,14 @@ def test_after_a_rush_a_sample_of_the_decisions_is_counted(client, monkeypatch):
     assert scrape(client).sum("coupon_decision_seconds_count") == 41
 
 
+def test_count_that_is_none_holds_up_no_other(client):
+    log, times = KEYS.of("A").log, KEYS.of("A").decision_times
+    client.hset(times, "sum_ms", "010")
+    for number in range(3):
+        client.xadd(log, {"decision": "issued", "entryId": f"{number}000-0"}, id=f"{number}001-0")
+        assert scrape(client).sum("coupon_decision_seconds_count") == number + 1
+
+
 def test_log_that_begins_anew_is_counted_on(client):
     log = KEYS.of("A").log
     for line_id in ("2000-0", "1000-0"):

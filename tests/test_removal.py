@@ -7,7 +7,7 @@ import pytest
 from redis.exceptions import ConnectionError
 
 from coupon_service.admin.coupon_list import CouponList
-from coupon_service.errors import BeingRemoved, Closed, NotRequested, UnknownCoupon
+from coupon_service.errors import BeingRemoved, Closed, CorruptData, NotRequested, UnknownCoupon
 from coupon_service.keys import GROUP
 from coupon_service.scripts import Registration, Request
 from tests.state import (
@@ -421,6 +421,29 @@ def test_coupon_that_becomes_corrupt_while_it_is_removed_can_be_deleted_again(
     operations_on(client).delete("A")
     remove(removal)
     assert left_of(client) == set()
+
+
+def test_deletion_is_not_repeated_where_the_marks_would_be_left(client, coupons, removal, campaign):
+    operations_on(client).delete("A")
+    client.delete(KEYS.issuances("A"))
+    client.set(KEYS.issuances("A"), "another type")
+    with pytest.raises(UnknownCoupon):
+        operations_on(client).delete("A")
+    with pytest.raises(BeingRemoved):
+        coupons.register(Registration("A", 1))
+
+
+def test_mark_of_an_earlier_life_frees_nothing(client, coupons, removal, campaign):
+    """It was left where the issuances, which name the marks, had another type."""
+    client.delete(KEYS.issuances("A"))
+    client.set(KEYS.issuances("A"), "another type")
+    operations_on(client).delete("A")
+    remove(removal)
+    coupons.register(Registration("A", 1))
+    before = everything(client)
+    with pytest.raises(CorruptData):
+        operations_on(client).cancel("A", "u0")
+    assert everything(client) == before
 
 
 def test_deletion_of_a_coupon_that_is_not_registered_removes_nothing(client, coupons):

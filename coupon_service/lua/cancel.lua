@@ -35,6 +35,9 @@ if not (left and taken) then
 end
 redis.call('XLEN', issuances)
 redis.call('XLEN', requests) -- each raises if it is not a stream
+if mark and id ~= '' and #redis.call('XRANGE', issuances, id, id) == 0 then
+  error('CORRUPT the issuance mark is of no issuance', 0)
+end
 check_log(log)
 
 -- DEL or HDEL is the first write: a server out of memory still allows it, and what follows it.

@@ -10,8 +10,9 @@
 local requests, dead = KEYS[1], KEYS[2]
 local group, entry_id, reason, fields = unpack(ARGV)
 
-if is_used_up(dead) then -- or raises, before anything is written, if it is not a stream
-  error('CORRUPT the ids of the dead letters are beyond the year 9999', 0)
+-- Raises, before anything is written, if it is not a stream.
+if last_id(dead) == '18446744073709551615-18446744073709551615' then
+  error('CORRUPT the dead letters have no more ids', 0)
 end
 if redis.call('XACK', requests, group, entry_id) + redis.call('XDEL', requests, entry_id) == 0 then
   return 0

@@ -10,10 +10,9 @@ if (redis.call('HGET', times, 'up_to') or '') ~= ARGV[1] then
   return
 end
 
-local changed = {'up_to', ARGV[2]}
+-- HSET is the first write because it is one that a server may refuse: nothing is half done. A count
+-- that is none is left out.
+redis.call('HSET', times, 'up_to', ARGV[2])
 for at = 3, #ARGV, 2 do
-  local field = ARGV[at]
-  local before = whole(redis.call('HGET', times, field), field) or 0
-  changed[at], changed[at + 1] = field, text(before + tonumber(ARGV[at + 1]))
+  redis.pcall('HINCRBY', times, ARGV[at], ARGV[at + 1])
 end
-redis.call('HSET', times, unpack(changed))

@@ -101,11 +101,6 @@ local function check_coupons(coupons)
   redis.call('ZCARD', coupons)
 end
 
--- Whether a stream has come so far that no id may follow: those of an instant that has none.
-local function is_used_up(stream)
-  return newer(last_id(stream), '253402300799999-0')
-end
-
 -- Raises unless a line can be added to the log. The error is not called CORRUPT because the log
 -- concerns all coupons: no entry is at fault.
 local function check_log(log)
@@ -113,7 +108,7 @@ local function check_log(log)
   if kind ~= 'stream' and kind ~= 'none' then
     error('MISPLACED the log is not a stream', 0)
   end
-  if is_used_up(log) then
+  if newer(last_id(log), '253402300799999-0') then
     error('MISPLACED the ids of the log are beyond the year 9999', 0)
   end
 end

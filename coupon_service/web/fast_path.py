@@ -115,8 +115,9 @@ class FastPath:
     def _poll(self, environ: "WSGIEnvironment", path: str) -> _Answer | None:
         """Return what answers a poll; None if it is none, or not of the ordinary form."""
         try:
-            ids = _POLL_PATH.fullmatch(path.encode("latin-1").decode())
-            if ids is None or self._user(environ) not in (None, ids[2]):
+            path = path.encode("latin-1").decode()
+            ids = _POLL_PATH.fullmatch(path)
+            if ids is None or "\ufffd" in path or self._user(environ) not in (None, ids[2]):
                 return None
         except (CouponError, UnicodeError):
             return None

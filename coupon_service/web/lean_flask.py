@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 from flask import Flask, Request, Response
 from werkzeug.datastructures import Headers
@@ -121,8 +122,11 @@ class LeanFlask(Flask):
             NotFound: the path is not UTF-8: what Werkzeug makes of it could be another user's.
         """
         if request is not None and "\ufffd" in request.path:
+            # In the path of the development server it is replaced already.
+            target = request.environ.get("RAW_URI", "").partition("?")[0]
             try:
                 request.environ["PATH_INFO"].encode("latin-1").decode()
+                unquote_to_bytes(target).decode()
             except UnicodeDecodeError:
                 raise NotFound from None
         if request is None or self.config["SERVER_NAME"] or self.config["TRUSTED_HOSTS"]:

@@ -20,6 +20,7 @@ from redis.retry import Retry
 from coupon_service import topology
 from coupon_service.config import Config
 from coupon_service.errors import ConfigError, is_read_only
+from coupon_service.keys import Keys
 
 #: Seconds for which a connection may read what a server knows that is no primary any more.
 STALE_FOR = 1.0
@@ -107,7 +108,7 @@ def connect(
         pool: Any = BlockingConnectionPool(  # type: ignore[no-untyped-call]
             connection_class=type(f"Primary{base.__name__}", (PrimaryConnection, base), {}),
             locate=_locate(found, config, timeout, partition, options) if found else None,
-            never=f"{config.prefix(partition)}coupons:never",
+            never=Keys(config.prefix(partition)).never,
             # Stated, because a pool alone would not retry and Redis() would, ten times.
             retry=Retry(ConstantBackoff(0.05), retries),
             **{"max_connections": config.redis_connections, "timeout": timeout, **options},

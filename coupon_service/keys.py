@@ -25,7 +25,8 @@ class Keys:
     is more than one, in each of them; `migrated` what `coupons` becomes, see migration.py;
     `trimmed` the id of the newest line that was trimmed from the log; `ledger` a hash of what the
     copiers of the log note, see ledger/copier.py;
-    `decision_times` how long the decisions took that were observed, see admin/decision_times.py.
+    `decision_times` how long the decisions took that were observed, see admin/decision_times.py;
+    `never` is a key that there never is, see connection.py.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -41,6 +42,7 @@ class Keys:
         self.trimmed = f"{prefix}coupon-log:trimmed"
         self.ledger = f"{prefix}coupon-log:ledger"
         self.decision_times = f"{prefix}coupons:decision-times"
+        self.never = f"{prefix}coupons:never"
 
     def coupon(self, coupon_id: str) -> str:
         """Hash: quantity, the instants (ms since 1970) and the counters of refusals.

@@ -237,15 +237,19 @@ def test_foreign_entry_older_than_the_registration_is_refused_and_a_younger_one_
     assert_consistent(client, "A")
 
 
-def test_corrupt_since_makes_a_dead_letter_of_the_foreign_entry_alone(client, coupons, worker):
+@pytest.mark.parametrize("since", ["x", "OOM"])
+def test_corrupt_since_makes_a_dead_letter_of_the_foreign_entry_alone(
+    client, coupons, worker, since
+):
+    """Also where it looks like an error for which one waits."""
     coupons.register(Registration("A", 2))
-    client.hset(KEYS.coupon("A"), "since", "x")
+    client.hset(KEYS.coupon("A"), "since", since)
     client.xadd(KEYS.requests, {"couponId": "A", "userId": "foreign"})
     coupons.request("A", "admitted", "r")
     drain(client, worker)
     assert decisions(client) == [("admitted", "issued")]
     [(_, dead)] = client.xrange(KEYS.dead)
-    assert "CORRUPT a stream id is none" in dead["reason"]
+    assert "CORRUPT not a stream id" in dead["reason"]
 
 
 def test_top_up_does_not_make_waiting_entries_old(client, coupons, worker):

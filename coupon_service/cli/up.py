@@ -117,10 +117,13 @@ def _supervise(
 
     while not received and all(process.poll() is None for process in running):
         time.sleep(0.1)
-    ended = [process.returncode for process in running if process.returncode is not None]
-    for name, process in zip(commands, running, strict=True):
-        if process.returncode is not None and not received:
-            click.echo(f"{name} has ended ({process.returncode}): all are stopped", err=True)
+    ended = {
+        name: process.returncode for name, process in zip(commands, running, strict=True)
+        if process.returncode is not None
+    }
+    if not received:
+        for name, code in ended.items():
+            click.echo(f"{name} has ended ({code}): all are stopped", err=True)
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in running:
             with suppress(ProcessLookupError):
@@ -130,7 +133,7 @@ def _supervise(
             time.sleep(0.02)
     for thread in printing:
         thread.join(1)
-    return 128 + received[0] if received else abs(ended[0])
+    return 128 + received[0] if received else abs(next(iter(ended.values())))
 
 
 def _print(prefix: str, lines: IO[bytes]) -> None:

@@ -45,7 +45,7 @@ def statuses(installation: Installation) -> Iterator[Status]:
         oldest = stream_ms(lines[0][0]) if lines else milliseconds(time)
         found = json.loads(noted.get(f"error:{sink}", "{}"))
         if not isinstance(found, dict):
-            raise ValueError(f"the error of {sink} is none")
+            raise ValueError(f"the error of {sink} is not an object")
         yield Status(
             sink, installation.partition, cursor, max(milliseconds(time) - oldest, 0) / 1000,
             found.get("kind", ""), found.get("error", ""),

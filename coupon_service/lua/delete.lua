@@ -30,8 +30,8 @@ if is_a('hash', coupon) then
   local quantity, deleted_at = unpack(redis.call('HMGET', coupon, 'quantity', 'deletedAt'))
   registered = not deleted_at and (quantity or registered)
 end
--- What was deleted before is deleted once more where its removal cannot go on. Not so without the
--- issuances: nothing else names the marks, which would be left to the next life of this id.
+-- What was deleted before is deleted once more where its removal cannot go on. Not so if only the
+-- issuances hinder it: they name the marks, which would be left to the next life of this id.
 local stuck = #misplaced > 0 and redis.call('ZSCORE', removals, coupon_id)
 local issued = is_a('stream', issuances) and redis.call('XLEN', issuances) or 0
 if not (registered or stuck) then

@@ -41,7 +41,7 @@ local function newer(id, than)
   local ms, sequence = string.match(id, '^(%d+)-(%d+)$')
   local than_ms, than_sequence = string.match(than, '^(%d+)-(%d+)$')
   if not (ms and than_ms) then
-    error('CORRUPT a stream id is none', 0)
+    error('CORRUPT not a stream id', 0)
   end
   if ms == than_ms then
     ms, than_ms = sequence, than_sequence
@@ -49,9 +49,9 @@ local function newer(id, than)
   return #ms > #than_ms or #ms == #than_ms and ms > than_ms
 end
 
--- A reply before which nothing was written. Raises READONLY on a server that is no primary any more,
--- because what that knows may be old. HDEL of no field changes nothing, and what else may keep the
--- server from writing is no reason not to reply.
+-- A reply before which perhaps nothing was written. Raises READONLY on a server that is no primary
+-- any more, because what that knows may be old. HDEL of a field that never is there changes nothing,
+-- and what else may keep the server from writing is no reason not to reply.
 local function from_primary(coupon, reply)
   local tried = redis.pcall('HDEL', coupon, '')
   if type(tried) == 'table' and string.find(tostring(tried.err), 'READONLY', 1, true) then

@@ -117,6 +117,7 @@ class FastPath:
         try:
             path = path.encode("latin-1").decode()
             ids = _POLL_PATH.fullmatch(path)
+            # What U+FFFD stands for, `LeanFlask.create_url_adapter` finds out.
             if ids is None or "\ufffd" in path or self._user(environ) not in (None, ids[2]):
                 return None
         except (CouponError, UnicodeError):

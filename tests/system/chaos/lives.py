@@ -56,6 +56,7 @@ class Lives:
             self._admit_many(coupon, life)
             if expires:
                 self.counts["expiries"] += 1
+                # A poll: the counters of a coupon may be those of a demoted primary for a second.
                 while self._call("GET", f"/{coupon}/users/-")[1]["code"] != "unknown_coupon":
                     time.sleep(0.05)
             else:
